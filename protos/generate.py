@@ -1,0 +1,41 @@
+"""Generate the Python stubs of every .proto into build/stubs; both a script and hatchling's build hook."""
+
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from grpc_tools import protoc
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def generate(out: Path) -> None:
+    """Write messages, services and their type stubs below `out`, in folders equal to the proto packages."""
+    out.mkdir(parents=True, exist_ok=True)
+    protos = ROOT / "protos"
+    # mypy-protobuf's plugins are console scripts beside the interpreter, which need not be on PATH.
+    plugins = [
+        f"--plugin=protoc-gen-{name}={Path(sys.executable).parent / f'protoc-gen-{name}'}"
+        for name in ("mypy", "mypy_grpc")
+    ]
+    status = protoc.main([
+        "protoc", f"-I{protos}", f"-I{files('grpc_tools') / '_proto'}", *plugins,
+        *(f"--{kind}_out={out}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")),
+        *sorted(str(path) for path in protos.glob("stt/**/*.proto")),
+    ])  # fmt: skip
+    if status:
+        raise SystemExit(f"protoc failed with status {status}")
+
+
+class StubsHook(BuildHookInterface):  # type: ignore[type-arg]
+    """Makes the stubs part of every wheel, editable ones included."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Generate before hatchling collects the files."""
+        generate(ROOT / "build" / "stubs")
+
+
+if __name__ == "__main__":
+    generate(ROOT / "build" / "stubs")

@@ -1,0 +1,49 @@
+"""Read the client's side of an audio RPC: one config, then PCM, within the limits the protos state."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from services.common.audio import MAX_MESSAGE_BYTES, SampleAligner
+from services.common.errors import Reason, SttError
+
+
+class AudioStream:
+    """The messages of one client (`oneof request`: config, audio), each awaited for at most `idle_timeout_s`."""
+
+    def __init__(self, requests: AsyncIterator[Any], idle_timeout_s: float) -> None:
+        self._requests = requests
+        self._idle_timeout_s = idle_timeout_s
+
+    async def config(self) -> Any:
+        """Return the config, which must be the first message."""
+        request = await self._next()
+        if request is None or request.WhichOneof("request") != "config":
+            raise SttError(Reason.INVALID_REQUEST, "The first message must be a config.")
+        return request.config
+
+    async def audio(self) -> AsyncIterator[bytes]:
+        """Yield PCM until the client closes its side; every piece is whole samples and not empty."""
+        aligner = SampleAligner()
+        while (request := await self._next()) is not None:
+            match request.WhichOneof("request"):
+                case "audio":
+                    if len(request.audio) > MAX_MESSAGE_BYTES:
+                        raise SttError(
+                            Reason.INVALID_REQUEST,
+                            f"An audio message may have {MAX_MESSAGE_BYTES} bytes, this one has {len(request.audio)}.",
+                        )
+                    if samples := aligner.push(request.audio):
+                        yield samples
+                case "config":
+                    raise SttError(Reason.INVALID_REQUEST, "The config was sent twice.")
+                case _:
+                    raise SttError(Reason.INVALID_REQUEST, "A message must carry a config or audio.")
+
+    async def _next(self) -> Any:
+        """Return the next message, or None when the client has closed its side."""
+        try:
+            async with asyncio.timeout(self._idle_timeout_s):
+                return await anext(self._requests, None)
+        except TimeoutError:
+            raise SttError(Reason.IDLE_TIMEOUT, f"Nothing was sent for {self._idle_timeout_s:g} seconds.") from None
