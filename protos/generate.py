@@ -1,5 +1,7 @@
 """Generate the Python stubs of every .proto into build/stubs; both a script and hatchling's build hook."""
 
+import os
+import shutil
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -15,10 +17,10 @@ def generate(out: Path) -> None:
     """Write messages, services and their type stubs below `out`, in folders equal to the proto packages."""
     out.mkdir(parents=True, exist_ok=True)
     protos = ROOT / "protos"
-    # mypy-protobuf's plugins are console scripts beside the interpreter, which need not be on PATH.
+    # The plugins are console scripts: pip's build environment has them on PATH, a plain call beside the interpreter.
+    path = os.pathsep.join([os.environ.get("PATH", ""), str(Path(sys.executable).parent)])
     plugins = [
-        f"--plugin=protoc-gen-{name}={Path(sys.executable).parent / f'protoc-gen-{name}'}"
-        for name in ("mypy", "mypy_grpc")
+        f"--plugin={name}={shutil.which(name, path=path)}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
     ]
     status = protoc.main([
         "protoc", f"-I{protos}", f"-I{files('grpc_tools') / '_proto'}", *plugins,

@@ -1,0 +1,75 @@
+# Everything a newcomer needs: `make run` and `make test`. `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export EDGE_PORT ?= 8080
+export ASR_PORT ?= 50051
+export DIARIZE_PORT ?= 50052
+export SUMMARIZE_PORT ?= 50053
+export ASR_ADDRESS ?= 127.0.0.1:$(ASR_PORT)
+export DIARIZE_ADDRESS ?= 127.0.0.1:$(DIARIZE_PORT)
+export SUMMARIZE_ADDRESS ?= 127.0.0.1:$(SUMMARIZE_PORT)
+
+PROTOS := $(shell find protos -name '*.proto')
+BUF_VERSION := 1.75.0
+BUF := build/node/node_modules/.bin/buf
+
+.PHONY: help run up down test check lint types imports protos bench proto-baseline clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
+
+run: $(VENV)/.extra-local ## Start everything here and stay in the foreground (Ctrl-C ends it)
+	@exec docker/local/stack.sh run
+
+up: $(VENV)/.extra-local ## Start everything in the background; returns when healthy
+	@exec docker/local/stack.sh up
+
+down: ## End what `make up` started
+	@exec docker/local/stack.sh down
+
+test: $(VENV)/.extra-test ## Run the tests
+	HF_HUB_OFFLINE=1 python -m pytest
+
+check: lint types imports protos ## Lint, types, import rules, proto lint, tests
+	@$(MAKE) test
+
+lint: $(VENV)/.extra-dev
+	ruff check
+	ruff format --check
+
+types: $(VENV)/.extra-dev
+	mypy
+
+imports: $(VENV)/.extra-dev
+	lint-imports
+
+protos: $(BUF)
+	cd protos && ../$(BUF) lint && ../$(BUF) breaking --against released.binpb
+
+proto-baseline: $(BUF) ## Make today's protos what `buf breaking` compares with (at a release)
+	cd protos && ../$(BUF) build --exclude-source-info -o released.binpb
+
+bench: $(VENV)/.extra-bench ## Measure speed, memory and accuracy (BENCH_DATA=<folder of labelled speech>)
+	HF_HUB_OFFLINE=1 python -m tests.bench $(BENCH_ARGS)
+
+clean: ## Remove what the other targets made
+	rm -rf $(VENV) build
+
+$(VENV)/.extra-%: pyproject.toml protos/generate.py $(PROTOS)
+	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed, and none was found (PYTHON=... names one)."; exit 1; fi
+	@if [ ! -x $(VENV)/bin/pip ]; then rm -rf $(VENV); $(PYTHON) -m venv $(VENV) || { \
+		echo "$(PYTHON) cannot make virtual environments: install its venv module (python3-venv on Debian)."; exit 1; }; fi
+	@echo "Installing stt-service[$*] into $(VENV) ..."
+	@pip install --quiet --no-compile --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+$(BUF): Makefile
+	@command -v npm >/dev/null || { echo "npm (Node.js) is needed to lint the protos."; exit 1; }
+	@npm install --silent --no-audit --no-fund --prefix build/node @bufbuild/buf@$(BUF_VERSION)
+	@touch $@

@@ -1,0 +1,84 @@
+#!/bin/sh
+# The whole house on this machine, in an environment that is already set up: stack.sh run | up | down.
+# `run` stays in the foreground; `up` returns when everything is healthy and leaves it running; `down` ends that.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+state=build/run
+pid_file=$state/pid
+log=$state/log
+url="http://${EDGE_HOST:-127.0.0.1}:$EDGE_PORT"
+wait_s=${STACK_WAIT_S:-90}
+
+running() { [ -s "$pid_file" ] && kill -0 "$(cat "$pid_file")" 2>/dev/null; }
+
+check_ports() {
+    python - <<'PY'
+import os, socket
+taken = []
+for name in ("EDGE", "ASR", "DIARIZE", "SUMMARIZE"):
+    address = os.environ.get(f"{name}_HOST", "127.0.0.1"), int(os.environ[f"{name}_PORT"])
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            taken.append(f"{address[0]}:{address[1]} ({name}_PORT): {error.strerror}")
+if taken:
+    raise SystemExit("Cannot listen on " + "; ".join(taken) + ". Free the port, or choose another by that setting.")
+PY
+}
+
+start() { # start the Procfile runner as $1's standard output; sets $runner
+    PYTHONUNBUFFERED=1 honcho -d . -f docker/local/Procfile start >"$1" 2>&1 &
+    runner=$!
+}
+
+healthy() { python -m services.edge.status --wait-s "$wait_s" --while-pid "$runner"; }
+
+welcome() {
+    recording=$(python -c 'import importlib.util as u; print(u.find_spec("moonshine_voice").submodule_search_locations[0])')
+    echo "Ready at $url - a dialogue of two, transcribed:"
+    echo "  curl $url/v1/transcribe -F file=@$recording/assets/endgame_nagg_nell.wav"
+}
+
+stop_runner() { # $1: pid of the Procfile runner, which ends its children within 5 s
+    kill -TERM "$1" 2>/dev/null
+    while kill -0 "$1" 2>/dev/null; do sleep 0.1; done
+}
+
+case "${1:-}" in
+run)
+    check_ports || exit 1
+    start /dev/stdout
+    trap 'trap "" INT TERM HUP; stop_runner "$runner"; exit 0' INT TERM HUP
+    if healthy; then
+        welcome
+        wait "$runner" # ends by itself only when a program fails
+    fi
+    stop_runner "$runner"
+    exit 1
+    ;;
+up)
+    if running; then echo "Already running at $url (make down ends it)."; exit 0; fi
+    check_ports || exit 1
+    mkdir -p "$state"
+    # A session of its own: a Ctrl-C in this terminal is not meant for it.
+    PYTHONUNBUFFERED=1 setsid honcho -d . -f docker/local/Procfile start >"$log" 2>&1 </dev/null &
+    runner=$!
+    echo "$runner" >"$pid_file"
+    if healthy; then welcome; exit 0; fi
+    stop_runner "$runner"
+    rm -f "$pid_file"
+    echo "Not started; the log is $log, its end:" >&2
+    tail -n 15 "$log" >&2
+    exit 1
+    ;;
+down)
+    if running; then stop_runner "$(cat "$pid_file")"; echo "Stopped."; else echo "Nothing is running."; fi
+    rm -f "$pid_file"
+    ;;
+*)
+    echo "usage: stack.sh run | up | down" >&2
+    exit 2
+    ;;
+esac
