@@ -1,0 +1,227 @@
+"""Recordings to measure with: the wheel's own, and labelled ones from the folder `BENCH_DATA` points to.
+
+Everything is handed out as 16 kHz mono int16 samples with its reference. What is joined here has references that are
+known from the joining: who speaks is the clip's reader, when is where the clip's energy says that speech is. No scoring
+here.
+"""
+
+import importlib.util
+import io
+import itertools
+import json
+import wave
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from services.common.audio import SAMPLE_RATE
+
+Samples = npt.NDArray[np.int16]
+Span = tuple[float, float]
+
+DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_WHEEL_RECORDINGS = ("two_cities.wav", "beckett.wav", "endgame_nagg_nell.wav")
+
+# Turns by the beginnings of file names in `en_read`; their first four letters tell the readers apart.
+_DIALOGUES = {
+    "two readers": ("LJ001-0001", "sense:0870", "LJ001-0003", "sense:0890", "LJ001-0005", "sense:0880", "LJ001-0006"),
+    "long turn": ("LJ001-0010", "sonnet_p001", "LJ001-0031", "LJ001-0011"),
+    "three readers": ("sense:0870", "LJ001-0007", "sonnet_p002", "LJ001-0032", "sense:0890", "LJ001-0004"),
+    "five readers": ("LJ001-0030", "jfk", "sense:0870", "beckett", "LJ001-0001", "2412-153948-0000", "LJ001-0003"),
+}
+_SENSE = "sense_and_sensibility_01_austen_64kb-"
+_DIALOGUE_RMS = 0.05 * 32768
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A recording with its reference; `rttm` and `region_s` only where speakers are labelled."""
+
+    path: Path
+    trust: str
+    text: str
+    rttm: Path | None
+    region_s: Span
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One reader's clip within a dialogue: who, what, and the spans (seconds) in which there is speech."""
+
+    speaker: str
+    text: str
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """Clips of several readers, one after the other."""
+
+    name: str
+    samples: Samples
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True)
+class SpokenDigit:
+    """A digit's name and where it is spoken, in seconds."""
+
+    name: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
+class DigitRecording:
+    """Sequences of digits by one speaker."""
+
+    name: str
+    samples: Samples
+    digits: tuple[SpokenDigit, ...]
+
+
+@dataclass
+class Joiner:
+    """Lays clips and silence one after the other."""
+
+    parts: list[Samples] = field(default_factory=list)
+    samples: int = 0
+
+    def add(self, clip: Samples) -> float:
+        """Append `clip` and return the second it begins at."""
+        start_s = self.samples / SAMPLE_RATE
+        self.parts.append(clip)
+        self.samples += len(clip)
+        return start_s
+
+    def pause(self, seconds: float) -> None:
+        """Append digital silence."""
+        self.add(np.zeros(round(seconds * SAMPLE_RATE), np.int16))
+
+    def joined(self) -> Samples:
+        """Return all of it."""
+        return np.concatenate(self.parts)
+
+
+def decode(path: Path) -> Samples:
+    """Decode any audio file to 16 kHz mono."""
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+    with av.open(str(path)) as container:
+        frames = itertools.chain(container.decode(audio=0), (None,))
+        blocks = [out.to_ndarray()[0] for frame in frames for out in resampler.resample(frame)]
+    return np.concatenate(blocks).astype(np.int16)
+
+
+def wav_bytes(samples: Samples) -> bytes:
+    """Return the samples as a WAV file."""
+    out = io.BytesIO()
+    with wave.open(out, "wb") as wav:
+        wav.setnchannels(1)
+        wav.setsampwidth(2)
+        wav.setframerate(SAMPLE_RATE)
+        wav.writeframes(samples.tobytes())
+    return out.getvalue()
+
+
+def wheel_recordings() -> Samples:
+    """Return the real voices inside the wheel moonshine-voice, joined: 83 s of reading and a dialogue."""
+    spec = importlib.util.find_spec("moonshine_voice")
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError("the package moonshine-voice is not installed")
+    assets = Path(spec.origin).parent / "assets"
+    return np.concatenate([decode(assets / name) for name in _WHEEL_RECORDINGS])
+
+
+def looped(samples: Samples, seconds: float) -> Samples:
+    """Repeat `samples` to a length of `seconds`."""
+    return np.resize(samples, round(seconds * SAMPLE_RATE))
+
+
+def voiced_spans(samples: Samples, *, below_peak_db: float, bridge_s: float) -> list[Span]:
+    """Return the seconds in which the RMS of 10 ms, every 5 ms, is within `below_peak_db` of the loudest.
+
+    Pauses shorter than `bridge_s` are taken as speech.
+    """
+    hop, width = SAMPLE_RATE // 200, SAMPLE_RATE // 100
+    windows = np.lib.stride_tricks.sliding_window_view(samples.astype(np.float64), width)[::hop]
+    rms = np.sqrt((windows**2).mean(axis=1))
+    loud = np.flatnonzero(rms >= rms.max() * 10 ** (-below_peak_db / 20))
+    runs = np.split(loud, np.flatnonzero(np.diff(loud) * hop > bridge_s * SAMPLE_RATE) + 1)
+    return [(int(run[0]) * hop / SAMPLE_RATE, (int(run[-1]) * hop + width) / SAMPLE_RATE) for run in runs]
+
+
+class BenchData:
+    """The folder of labelled recordings; each subfolder has a `manifest.jsonl` with a line per file."""
+
+    def __init__(self, folder: Path) -> None:
+        """Point to `folder`, which must exist."""
+        if not folder.is_dir():
+            raise FileNotFoundError(f"BENCH_DATA is {folder}, which is not a folder")
+        self._folder = folder
+
+    def labelled(self, kind: str, trusts: Sequence[str]) -> list[Labelled]:
+        """Return the recordings of `kind` whose references are trusted as one of `trusts`."""
+        return [entry for entry in self._entries(kind) if entry.trust in trusts]
+
+    def _entries(self, kind: str) -> Iterator[Labelled]:
+        folder = self._folder / kind
+        for line in (folder / "manifest.jsonl").read_text().splitlines():
+            row = json.loads(line)
+            start, end = row.get("scoring_region_s") or (0.0, row["duration_s"])
+            rttm = folder / row["rttm"] if row.get("rttm") else None
+            yield Labelled(folder / row["file"], row["trust"], row.get("text") or "", rttm, (start, end))
+
+    def dialogues(self) -> list[Dialogue]:
+        """Join turns of `en_read`: every clip at one loudness, 0.3 to 0.8 s of silence between them.
+
+        Speech within a turn is what is within 35 dB of the clip's loudest, pauses under 0.5 s included.
+        """
+        rng = np.random.default_rng(1)
+        entries = {entry.path.name: entry for entry in self._entries("en_read")}
+        dialogues = []
+        for name, beginnings in _DIALOGUES.items():
+            joiner = Joiner()
+            turns = []
+            for beginning in beginnings:
+                prefix = beginning.replace("sense:", _SENSE)
+                entry = next(entry for file, entry in entries.items() if file.startswith(prefix))
+                clip = _at_rms(decode(entry.path))
+                joiner.pause(rng.uniform(0.3, 0.8))
+                start_s = joiner.add(clip)
+                spans = voiced_spans(clip, below_peak_db=35, bridge_s=0.5)
+                absolute = tuple((start_s + begin, start_s + end) for begin, end in spans)
+                turns.append(Turn(beginning[:4], entry.text, absolute))
+            dialogues.append(Dialogue(name, joiner.joined(), tuple(turns)))
+        return dialogues
+
+    def digit_recordings(self, per_speaker: int) -> list[DigitRecording]:
+        """Join spoken digits: 6 sequences of 5, 0.1 to 0.3 s between digits and 1 s between sequences.
+
+        A digit begins and ends where its clip comes within 30 dB of its loudest.
+        """
+        rng = np.random.default_rng(2)
+        files = sorted((self._folder / "digits").glob("*.wav"))
+        recordings = []
+        for speaker in sorted({path.stem.split("_")[1] for path in files}):
+            own = [path for path in files if path.stem.split("_")[1] == speaker]
+            for number in range(per_speaker):
+                joiner = Joiner()
+                digits: list[SpokenDigit] = []
+                for path in (own[int(pick)] for pick in rng.choice(len(own), 30, replace=False)):
+                    joiner.pause(1.0 if len(digits) % 5 == 0 else rng.uniform(0.1, 0.3))
+                    clip = decode(path)
+                    start_s = joiner.add(clip)
+                    ((begin, end),) = voiced_spans(clip, below_peak_db=30, bridge_s=np.inf)
+                    digits.append(SpokenDigit(DIGIT_NAMES[int(path.stem[0])], start_s + begin, start_s + end))
+                joiner.pause(1.0)
+                recordings.append(DigitRecording(f"{speaker}-{number}", joiner.joined(), tuple(digits)))
+        return recordings
+
+
+def _at_rms(clip: Samples) -> Samples:
+    scaled = clip * (_DIALOGUE_RMS / np.sqrt((clip.astype(np.float64) ** 2).mean()))
+    return np.asarray(np.clip(scaled, -32768, 32767), np.int16)
