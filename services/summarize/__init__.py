@@ -1,0 +1,1 @@
+"""The summary service: a transcript in, a shorter text out, over gRPC."""

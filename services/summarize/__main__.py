@@ -1,0 +1,38 @@
+"""Starts the summary service: `python -m services.summarize`."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from stt.summarize.v1 import summarize_pb2, summarize_pb2_grpc
+
+from services.common import logs
+from services.common.server import GrpcServer, run, serve
+from services.common.settings import load
+from services.summarize.engines.extractive.engine import ExtractiveEngine
+from services.summarize.servicer import SummarizeServicer
+from services.summarize.settings import SummarizeSettings
+
+_PROG = "services.summarize"
+_SERVICE = summarize_pb2.DESCRIPTOR.services_by_name["SummarizeService"].full_name
+
+
+async def _serve(settings: SummarizeSettings) -> None:
+    with ThreadPoolExecutor(settings.workers, "summarize") as executor:
+        engine = ExtractiveEngine(executor)
+        servicer = SummarizeServicer(engine, settings.max_requests)
+        server = GrpcServer(
+            settings,
+            [_SERVICE],
+            lambda server: summarize_pb2_grpc.add_SummarizeServiceServicer_to_server(servicer, server),
+        )
+        await serve(server, model=engine.model)
+
+
+def main() -> None:
+    """Read the settings and serve until told to stop."""
+    settings = load(SummarizeSettings, "python -m services.summarize", "Summarizes transcripts, over gRPC.")
+    logs.configure(settings.log_level, settings.log_format, "summarize")
+    run(lambda: _serve(settings), _PROG)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""What every summary engine is to the rest of the service.
+
+The styles, what an engine yields and its protocol belong here; how a summary is made belongs in `engines/`.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+
+class Style(Enum):
+    """The form of a summary."""
+
+    BRIEF = "brief"
+    DETAILED = "detailed"
+    ACTION_ITEMS = "action_items"
+    BULLET_POINTS = "bullet_points"
+    HEADLINE = "headline"
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The next piece of a summary; all pieces joined, without anything in between, are the summary."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caveat:
+    """Something the caller should know about the summary: a stable name in upper snake case and one sentence."""
+
+    reason: str
+    message: str
+
+
+class Engine(Protocol):
+    """Shortens transcripts."""
+
+    @property
+    def model(self) -> str:
+        """Name the model that runs."""
+        ...
+
+    def summarize(self, text: str, style: Style) -> AsyncIterator[Delta | Caveat]:
+        """Yield the summary of a text that holds at least one visible character, and what is to be known about it.
+
+        Closing the iterator, or cancelling the task that reads it, lets the engine go at its next step.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""The engines that can shorten a transcript, one package or module each."""

@@ -1,0 +1,45 @@
+"""Word lists with which commitments are told from other talk; English."""
+
+# What people at work (or at home) agree to do: evidence enough that "she will ..." is a task and not a prediction.
+ERRANDS = frozenset(
+    "add announce approach approve arrange ask assign attach book bring build buy call cancel check clean collect compile"
+    " complete confirm contact coordinate copy create debug deliver deploy design distribute document draft drop email"
+    " e-mail escalate estimate file finalise finalize find finish fix follow format forward get hand handle hire implement"
+    " inform install interview investigate invite invoice join lead look mail make measure merge message migrate notify"
+    " order organise organize pass pay phone pick ping plan post prepare present print process produce propose provide"
+    " publish push pull purchase put raise reach read refactor refund register release remind remove rename renew rent"
+    " repair replace reply report request rerun research reschedule reserve resolve respond return review revise ring roll"
+    " run save scan schedule send set share ship sign sketch sort speak start submit summarize summarise survey switch take"
+    " talk tell test text track train transfer translate try tweak update upgrade upload verify visit work write".split()
+)
+
+# Verbs of being, knowing and chatting: "I'll be honest", "we need to understand", "I have to say".
+NOT_ACTS = frozenset(
+    "accept admit agree always appear become believe belong bet care confess cost cry deserve desire die doubt end enjoy"
+    " ever exist expect face fail fall fear feel forget forgive grow guess happen hate hear hope imagine keep know laugh last"
+    " leave lie like live look-like lose love mean mind miss need never not own perish please prefer realise realize"
+    " recall regret remain remember require rise say see seem sleep smile stay suffer suppose survive think trust understand"
+    " want wait win wish wonder worry".split()
+)
+
+# Words that steer the talk itself: tasks only when they are put off to a named time.
+TALK = frozenset(
+    "admit add answer ask assume back begin bring call check come consider continue cover describe discuss dive do elaborate"
+    " explain explore focus get give go hold introduce jump look move pause pick play press proceed quickly read recap"
+    " remind repeat return say see share show skip speak spend start stick stop summarise summarize take talk tell touch try"
+    " turn use walk work".split()
+)
+
+# Of those, the ones that are tasks after "I'll", "we need to", "can you" nevertheless.
+TALK_OF_OTHERS = frozenset(
+    "add answer ask bring call check do get give pick read remind return share speak take talk try use work summarise"
+    " summarize".split()
+)
+
+# Subjects that are nobody: "it will", "that needs to", "there will".
+NOBODY = frozenset(
+    "a all an and any anything anyone but both each either every everything few he'll here how it many more most much neither"
+    " no nobody none nothing one other others part rest several so some something such that the them then there these this"
+    " those time today tomorrow tonight what whatever when where which who whoever why yesterday life god nature history"
+    " things people which price prices market world".split()
+)

@@ -1,0 +1,49 @@
+"""Speaks gRPC for an engine: checks the request, admits it, streams the answer. How a summary is made is the engine's."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import grpc
+from stt.summarize.v1 import summarize_pb2, summarize_pb2_grpc
+
+from services.common.errors import Reason, SttError
+from services.summarize.convert import read_request, write_delta, write_finished
+from services.summarize.engine import Caveat, Delta, Engine
+
+_RETRY_AFTER_S = 2.0
+
+
+class SummarizeServicer(summarize_pb2_grpc.SummarizeServiceServicer):
+    """Summarizes with one engine, at most `max_requests` texts at a time; more are refused, not queued."""
+
+    def __init__(self, engine: Engine, max_requests: int) -> None:
+        self._engine = engine
+        self._max_requests = max_requests
+        self._running = 0
+
+    async def Summarize(
+        self,
+        request: summarize_pb2.SummarizeRequest,
+        context: "grpc.aio.ServicerContext[summarize_pb2.SummarizeRequest, summarize_pb2.SummarizeResponse]",
+    ) -> AsyncIterator[summarize_pb2.SummarizeResponse]:
+        """Stream the summary's pieces, then the closing message."""
+        text, style = read_request(request)
+        if self._running >= self._max_requests:
+            raise SttError(
+                Reason.OVERLOADED,
+                f"{self._running} texts are being summarized, as many as the service takes.",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        self._running += 1
+        try:
+            caveats: list[Caveat] = []
+            async with aclosing(self._engine.summarize(text, style)) as events:
+                async for event in events:
+                    match event:
+                        case Delta():
+                            yield write_delta(event)
+                        case Caveat():
+                            caveats.append(event)
+            yield write_finished(self._engine.model, caveats)
+        finally:
+            self._running -= 1

@@ -1,0 +1,117 @@
+"""What counts as a commitment, on labelled spoken sentences, and what an item says of who and when."""
+
+import pytest
+
+from services.summarize.engines.extractive.actions import Action, find_actions
+from services.summarize.engines.extractive.cleaning import clean
+
+# Sentence, who, words of the task, when.
+COMMITMENTS: list[tuple[str, str, str, str | None]] = [
+    ("I'll send the report by Friday.", "I", "send the report", "by Friday"),
+    ("Um, so I'll, I'll send you the uh the slides tomorrow.", "I", "send you the slides", "tomorrow"),
+    ("Can you book the room for Tuesday's workshop?", "you", "book the room", None),
+    ("Maria, could you please check the contract before Monday?", "Maria", "check the contract", "before Monday"),
+    ("We need to fix the login page by the end of the month.", "we", "fix the login page", "by the end of the month"),
+    ("John will call the supplier next week.", "John", "call the supplier", "next week"),
+    ("Let's meet again on Thursday at 3 pm.", "we", "meet again", "on Thursday at 3 pm"),
+    ("Please update the ticket when you're done.", "you", "update the ticket", None),
+    ("Remember to bring the signed forms.", "you", "bring the signed forms", None),
+    ("Don't forget to water the plants while we're away.", "you", "water the plants", None),
+    ("Action item: rewrite the onboarding guide by March 3rd.", "", "rewrite the onboarding guide", "by March 3rd"),
+    ("Action item, Priya to review the budget.", "Priya", "review the budget", None),
+    ("I have to finish the translation tonight.", "I", "finish the translation", "tonight"),
+    ("I'm going to ask the lawyers about that clause.", "I", "ask the lawyers", None),
+    ("The design team will deliver the mockups in two weeks.", "The design team", "deliver the mockups", "in two weeks"),
+    ("She has to renew the certificate by the fifteenth of June.", "She", "renew the certificate", "by the fifteenth of June"),
+    ("We should move the backups to the new server this weekend.", "we", "move the backups", "this weekend"),
+    ("I'll be sending out the invitations this afternoon.", "I", "sending out the invitations", "this afternoon"),
+    ("If the test fails again, I'll roll back the release.", "I", "roll back the release", None),
+    ("Would you mind forwarding me that email?", "you", "forwarding me that email", None),
+    ("I can take the minutes next time.", "I", "take the minutes", None),
+    ("Let me check with finance and get back to you by noon.", "I", "check with finance", "by noon"),
+    ("You need to sign the lease by April 1st.", "you", "sign the lease", "by April 1st"),
+    ("I want you to prepare a short demo for the client.", "you", "prepare a short demo", None),
+    ("okay so i'll draft the press release by wednesday", "I", "draft the press release", "by wednesday"),
+    ("then john will order the new laptops tomorrow", "john", "order the new laptops", "tomorrow"),
+    ("we gotta tell the landlord about the leak asap", "we", "tell the landlord about the leak", "asap"),
+    ("Tom is responsible for the venue.", "Tom", "the venue", None),
+    ("Make sure to back up the database first.", "you", "back up the database", None),
+    ("I promise to pay you back on Monday.", "I", "pay you back", "on Monday"),
+    ("Let's discuss the pricing in the next call on Wednesday.", "we", "discuss the pricing", "on Wednesday"),
+    ("Dr. Patel should review the results within 24 hours.", "Patel", "review the results", "within 24 hours"),
+    ("We'll ship the second batch in a couple of days, okay?", "we", "ship the second batch", None),
+    ("Somebody needs to clean up the shared drive.", "Somebody", "clean up the shared drive", None),
+    ("I think we need to hire another tester before the summer.", "we", "hire another tester", None),
+]  # fmt: skip
+
+OTHER_TALK = [
+    "I won't be able to finish it this week.",
+    "Did you send the report on Friday?",
+    "He will be remembered as a great king.",
+    "I sent the slides yesterday.",
+    "We don't need to change the contract.",
+    "Do we need to send the invoice again?",
+    "I think it will rain tomorrow.",
+    "Can you hear me now?",
+    "I'll be honest, the numbers were bad.",
+    "Let's see what happens.",
+    "Let's move on to the next topic.",
+    "We had to cancel the meeting last week.",
+    "I would have called you, but my phone was dead.",
+    "She told me the train was late.",
+    "You will never believe what happened.",
+    "It needs to be faster.",
+    "I thought we should wait.",
+    "They will live happily ever after.",
+    "What should we do about the printer?",
+    "The market will grow by ten percent next year.",
+    "I have to say I was surprised.",
+    "I can't promise anything.",
+    "If we need to change it, it costs extra.",
+    "Let me explain how the pump works.",
+    "Yes, please.",
+    "There will be coffee in the break.",
+    "It was the best of times, it was the worst of times.",
+    "We'll see.",
+    "I don't think we need to call them.",
+    "I remember to this day how she laughed.",
+    "Thank you all for coming.",
+    "The old man must have walked for hours.",
+    "You should have seen his face.",
+    "Nobody will read that document.",
+    "I was going to write to her, but I forgot.",
+    "Companies will send more satellites into space.",
+    "I need coffee.",
+    "Why would you send it to him?",
+    "I'll never forget that day.",
+    "The report will be published in May.",
+]
+
+
+def found(sentence: str) -> list[Action]:
+    return find_actions(clean(sentence))
+
+
+def test_action_items_are_found_with_high_precision_and_recall() -> None:
+    missed = [sentence for sentence, *_ in COMMITMENTS if not found(sentence)]
+    invented = [(sentence, found(sentence)) for sentence in OTHER_TALK if found(sentence)]
+    hits = len(COMMITMENTS) - len(missed)
+    precision, recall = hits / (hits + len(invented)), hits / len(COMMITMENTS)
+    print(f"action items: precision {precision:.2f}, recall {recall:.2f} on {len(COMMITMENTS) + len(OTHER_TALK)} sentences")
+    assert precision >= 0.95, invented
+    assert recall >= 0.9, missed
+
+
+@pytest.mark.parametrize(("sentence", "who", "task", "when"), COMMITMENTS)
+def test_an_action_item_says_who_what_and_when(sentence: str, who: str, task: str, when: str | None) -> None:
+    actions = found(sentence)
+    assert len(actions) >= 1
+    assert actions[0].who.lower() == who.lower()
+    assert actions[0].task.startswith(task)
+    # A time that belongs to another part of the same sentence is given with that part.
+    assert when in [action.when for action in actions] or (when and when in actions[0].task)
+
+
+def test_two_commitments_in_one_sentence_are_two_items() -> None:
+    actions = found("I'll send the contract tomorrow and John will call the client on Monday.")
+    assert actions == [Action("I", "send the contract", "tomorrow"), Action("John", "call the client", "on Monday")]
