@@ -1,0 +1,60 @@
+"""Silero's voice activity detection, driven frame by frame with its state carried along.
+
+Probabilities only; what they mean for cutting audio is the segmenter's business.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+FRAME = 512
+_CONTEXT = 64
+_STATE = 128
+
+
+class SileroModel:
+    """The loaded network, which every stream shares."""
+
+    def __init__(self, path: Path) -> None:
+        """Load the ONNX file at `path`."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = False
+        self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+class SileroStream:
+    """One recording on its way through the network."""
+
+    def __init__(self, model: SileroModel) -> None:
+        """Begin a recording in silence."""
+        self._session = model.session
+        self._h = np.zeros((1, 1, _STATE), np.float32)
+        self._c = np.zeros((1, 1, _STATE), np.float32)
+        self._context = np.zeros((1, _CONTEXT), np.float32)
+
+    def __call__(self, samples: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
+        """Return the probability of speech of each frame of 512 samples; `samples` holds whole frames."""
+        frames = samples.reshape(-1, FRAME).astype(np.float32) / 32768.0
+        contexts = np.concatenate([self._context, frames[:-1, -_CONTEXT:]])
+        probabilities, self._h, self._c = self._session.run(
+            ["speech_probs", "hn", "cn"],
+            {"input": np.concatenate([contexts, frames], axis=1), "h": self._h, "c": self._c},
+        )
+        self._context = frames[-1:, -_CONTEXT:]
+        return np.asarray(probabilities, np.float32).reshape(-1)
+
+
+def bundled_silero_path() -> Path:
+    """Return the Silero v6 file inside the installed faster-whisper, without importing that package."""
+    spec = importlib.util.find_spec("faster_whisper")
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError("the package faster-whisper is not installed")
+    path = Path(spec.submodule_search_locations[0]) / "assets" / "silero_vad_v6.onnx"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; faster-whisper 1.2 carries it")
+    return path
