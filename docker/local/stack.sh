@@ -3,7 +3,7 @@
 # `run` stays in the foreground; `up` returns when everything is healthy and leaves it running; `down` ends that.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-state=build/run
+state=${STACK_STATE:-build/run}
 pid_file=$state/pid
 log=$state/log
 url="http://${EDGE_HOST:-127.0.0.1}:$EDGE_PORT"

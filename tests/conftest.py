@@ -1,0 +1,26 @@
+"""What tests of every folder share."""
+
+import importlib.util
+import socket
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def recordings() -> Path:
+    """The folder of real voices in the moonshine-voice wheel: two_cities.wav, beckett.wav, endgame_nagg_nell.wav."""
+    spec = importlib.util.find_spec("moonshine_voice")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    return Path(spec.submodule_search_locations[0]) / "assets"
+
+
+@pytest.fixture
+def free_ports() -> list[int]:
+    """Four ports of the loopback address that nobody listens on."""
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
+    ports = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
