@@ -1,0 +1,192 @@
+"""How the answer to a transcription travels: as one document, as JSON that says early that it is coming, or as events.
+
+A caller who waits in silence gives up: the vendor's SDKs and most proxies do so within minutes. JSON may begin with
+white space, so a long wait sends that. A text, SRT or VTT document may not, so it comes when it is there.
+Once a head is sent its 200 cannot be taken back: from there on an error ends JSON by aborting the connection, and a
+stream of events with an `error` event.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar
+
+from aiohttp import web
+
+from services.common.errors import SttError
+from services.edge import errors, formats, subtitles
+from services.edge.engine import Progress
+from services.edge.keys import SETTINGS
+from services.edge.middlewares import REQUEST_ID
+from services.edge.params import ResponseFormat
+from services.edge.transcript import Segment, Transcript
+
+_DOCUMENTS: dict[ResponseFormat, tuple[str, Callable[[Transcript], str]]] = {
+    "txt": ("text/plain", lambda transcript: transcript.text),
+    "srt": ("application/x-subrip", subtitles.to_srt),
+    "vtt": ("text/vtt", subtitles.to_vtt),
+}
+
+
+class Answer:
+    """The JSON answer; the other kinds differ in what they override."""
+
+    content_type: ClassVar[str] = "application/json"
+
+    def __init__(self, request: web.Request, duration_s: float, response_format: ResponseFormat) -> None:
+        self._request = request
+        self._duration_s = duration_s
+        self._format = response_format
+        self._settings = request.app[SETTINGS]
+        self._response = web.StreamResponse(headers=self._headers())
+        self._writing = asyncio.Lock()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether its head is sent."""
+        return self._response.prepared
+
+    async def report(self, event: Progress | Segment) -> None:
+        """Tell the caller what happens, where this kind of answer can."""
+
+    async def beat(self) -> None:
+        """Show the caller that the answer is still coming."""
+        await self._write(b" ")
+
+    async def finish(self, transcript: Transcript) -> web.StreamResponse:
+        """Send the transcript and end the answer."""
+        return await self._end(_dump(self._content(transcript)))
+
+    async def fail(self, error: SttError) -> web.StreamResponse:
+        """End an answer that has begun."""
+        return self.abort()
+
+    def abort(self) -> web.StreamResponse:
+        """Cut the connection, so that nobody takes what was sent for the whole."""
+        if self._request.transport is not None:
+            self._request.transport.abort()
+        return self._response
+
+    def _headers(self) -> dict[str, str]:
+        return {"Content-Type": self.content_type + "; charset=utf-8"}
+
+    def _content(self, transcript: Transcript) -> dict[str, Any]:
+        return formats.to_json(transcript)
+
+    async def _end(self, data: bytes) -> web.StreamResponse:
+        if not self.has_begun:
+            self._response.content_length = len(data)
+        await self._write(data)
+        await self._response.write_eof()
+        return self._response
+
+    async def _write(self, data: bytes) -> None:
+        """Send `data`, after the head where that is not sent yet; a caller who does not read is cut off."""
+        async with self._writing:
+            try:
+                async with asyncio.timeout(self._settings.write_timeout_s):
+                    if not self.has_begun:
+                        await self._response.prepare(self._request)
+                    await self._response.write(data)
+            except TimeoutError:
+                self.abort()
+                raise ConnectionAbortedError("the caller does not read the answer") from None
+
+
+class WrappedDocument(Answer):
+    """A document as `{"text": ...}`: the vendor's Python SDK parses every 200 as JSON and knows no other."""
+
+    def _content(self, transcript: Transcript) -> dict[str, Any]:
+        _, render = _DOCUMENTS[self._format]
+        return {"text": render(transcript)}
+
+
+class Document(Answer):
+    """A text, SRT or VTT document; nothing is sent before it is whole."""
+
+    def _headers(self) -> dict[str, str]:
+        content_type, _ = _DOCUMENTS[self._format]
+        return {"Content-Type": content_type + "; charset=utf-8"}
+
+    async def beat(self) -> None:
+        """Send nothing: white space at its start would change the document."""
+
+    async def finish(self, transcript: Transcript) -> web.StreamResponse:
+        """Send the document."""
+        _, render = _DOCUMENTS[self._format]
+        return await self._end(render(transcript).encode())
+
+
+class EventStream(Answer):
+    """Server-sent events: `progress` and `segment` as they come, then `result`, or `error` once the head is sent.
+
+    The result is the JSON answer, whatever `response_format` says. Speakers are known at the end, so only it has them.
+    """
+
+    content_type = "text/event-stream"
+
+    def _headers(self) -> dict[str, str]:
+        return {**super()._headers(), "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+    async def report(self, event: Progress | Segment) -> None:
+        """Send an event."""
+        match event:
+            case Segment():
+                await self._write(_event("segment", formats.segment_to_json(event)))
+            case Progress():
+                progress = {
+                    "stage": event.stage,
+                    "processed": round(event.processed_s, 3),
+                    "duration": round(self._duration_s, 3),
+                }
+                await self._write(_event("progress", progress))
+
+    async def beat(self) -> None:
+        """Send a comment."""
+        await self._write(b":\n\n")
+
+    async def finish(self, transcript: Transcript) -> web.StreamResponse:
+        """Send the `result`."""
+        return await self._end(_event("result", self._content(transcript)))
+
+    async def fail(self, error: SttError) -> web.StreamResponse:
+        """Send the `error`."""
+        return await self._end(_event("error", errors.body(error.message, error.reason, self._request[REQUEST_ID])))
+
+
+def choose_answer(request: web.Request, duration_s: float, response_format: ResponseFormat) -> Answer:
+    """Choose how to answer by what the caller accepts, asks for, and is."""
+    kind = Answer
+    if "text/event-stream" in request.headers.get("Accept", ""):
+        kind = EventStream
+    elif response_format in _DOCUMENTS:
+        is_sdk = request.headers.get("User-Agent", "").startswith("stt-ai-python/")
+        kind = WrappedDocument if is_sdk else Document
+    return kind(request, duration_s, response_format)
+
+
+@asynccontextmanager
+async def beating(answer: Answer, after_s: float, every_s: float) -> AsyncIterator[None]:
+    """Let `answer` beat while the body runs, the first time after `after_s`."""
+
+    async def beat() -> None:
+        await asyncio.sleep(after_s)
+        while True:
+            await answer.beat()
+            await asyncio.sleep(every_s)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def _dump(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, ensure_ascii=False).encode()
+
+
+def _event(name: str, content: dict[str, Any]) -> bytes:
+    return b"event: " + name.encode() + b"\ndata: " + _dump(content) + b"\n\n"

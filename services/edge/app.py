@@ -1,0 +1,49 @@
+"""The aiohttp application: its shared objects, middlewares and routes."""
+
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from services.edge.backends import Backends
+from services.edge.keys import BACKENDS, DECODER, SETTINGS, SPOOL
+from services.edge.media.decoder import DecodeLimits, Decoder
+from services.edge.media.spool import Spool
+from services.edge.middlewares import add_headers, around
+from services.edge.routes import catalog, health, summarize, transcribe
+from services.edge.settings import EdgeSettings
+
+
+def build_app(settings: EdgeSettings) -> web.Application:
+    """Return the application; its connections to the services open and close with it."""
+    app = web.Application(middlewares=[around])
+    app[SETTINGS] = settings
+    app[SPOOL] = Spool(settings.spool_dir, settings.spool_budget_bytes)
+    app.cleanup_ctx.append(_connect)
+    app.on_response_prepare.append(add_headers)
+    app.router.add_post("/v1/transcribe", transcribe.handle, expect_handler=transcribe.defer_continue)
+    app.router.add_post("/v1/summarize", summarize.handle)
+    app.router.add_get("/v1/models", catalog.models)
+    app.router.add_get("/v1/languages", catalog.languages)
+    app.router.add_get("/health", health.handle)
+    return app
+
+
+def build_runner(settings: EdgeSettings) -> web.AppRunner:
+    """Return what serves the application: a caller who hangs up cancels his handler, and SIGTERM leaves the grace."""
+    return web.AppRunner(
+        build_app(settings),
+        handle_signals=False,
+        access_log=None,
+        handler_cancellation=True,
+        keepalive_timeout=settings.keepalive_s,
+        shutdown_timeout=settings.grace_s,
+    )
+
+
+async def _connect(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    limits = DecodeLimits(wall_s=settings.decode_timeout_s, children=settings.decoders)
+    app[DECODER] = Decoder(app[SPOOL], limits)
+    async with Backends(settings) as backends:
+        app[BACKENDS] = backends
+        yield

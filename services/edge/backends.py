@@ -1,0 +1,175 @@
+"""The only module that speaks gRPC to the services: channels, deadlines, hang-ups and errors.
+
+Leaving any method early, by cancellation or by not asking for more, cancels its RPC at once.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Self
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from stt.asr.v1 import asr_pb2, asr_pb2_grpc
+from stt.diarize.v1 import diarize_pb2, diarize_pb2_grpc
+from stt.summarize.v1 import summarize_pb2, summarize_pb2_grpc
+
+from services.common.audio import MAX_MESSAGE_BYTES
+from services.common.channels import open_channel
+from services.common.errors import Reason, SttError
+from services.common.interceptors import REQUEST_ID_KEY
+from services.common.rpc_errors import from_call
+from services.edge import convert
+from services.edge.engine import Catalog, Diarized, Progress, Recognized, Recording, Style, Summary
+from services.edge.settings import EdgeSettings
+from services.edge.transcript import Segment
+
+ASR, DIARIZE, SUMMARIZE = "recognition", "diarization", "summary"
+"""The services' names in sentences for people."""
+
+
+class Backends:
+    """The three services, each over one channel; opened and closed as a context manager."""
+
+    def __init__(self, settings: EdgeSettings) -> None:
+        self._settings = settings
+        self._exit = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Open the channels; none of the services need be there yet."""
+
+        async def channel(address: str) -> grpc.aio.Channel:
+            return await self._exit.enter_async_context(open_channel(address))
+
+        asr = await channel(self._settings.asr_address)
+        diarize = await channel(self._settings.diarize_address)
+        summarize = await channel(self._settings.summarize_address)
+        self._asr: Any = asr_pb2_grpc.AsrServiceStub(asr)
+        self._diarize: Any = diarize_pb2_grpc.DiarizeServiceStub(diarize)
+        self._summarize: Any = summarize_pb2_grpc.SummarizeServiceStub(summarize)
+        self._health: dict[str, Any] = {
+            ASR: (health_pb2_grpc.HealthStub(asr), asr_pb2.DESCRIPTOR.services_by_name["AsrService"]),
+            DIARIZE: (
+                health_pb2_grpc.HealthStub(diarize), diarize_pb2.DESCRIPTOR.services_by_name["DiarizeService"],
+            ),
+            SUMMARIZE: (
+                health_pb2_grpc.HealthStub(summarize), summarize_pb2.DESCRIPTOR.services_by_name["SummarizeService"],
+            ),
+        }  # fmt: skip
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the channels, and so end every call on them."""
+        await self._exit.aclose()
+
+    async def transcribe(
+        self, recording: Recording, duration_s: float, model: str, language: str
+    ) -> AsyncGenerator[Progress | Segment | Recognized, None]:
+        """Yield what recognition does, segments in the order of time and one Recognized at the end."""
+
+        async def requests() -> AsyncIterator[asr_pb2.TranscribeRequest]:
+            yield asr_pb2.TranscribeRequest(config=asr_pb2.TranscribeConfig(model=model, language=language))
+            async for chunk in recording.chunks(MAX_MESSAGE_BYTES):
+                yield asr_pb2.TranscribeRequest(audio=chunk)
+
+        deadline_s = self._settings.asr_deadline_base_s + self._settings.asr_deadline_factor * duration_s
+        model_that_runs = model
+        async with _call(ASR, self._asr.Transcribe(requests(), timeout=deadline_s, metadata=_metadata())) as call:
+            async for response in call:
+                match response.WhichOneof("event"):
+                    case "started":
+                        model_that_runs = response.started.model
+                        yield Progress("transcription", 0.0)
+                    case "progress":
+                        yield Progress("transcription", response.progress.processed_s)
+                    case "segment":
+                        yield convert.segment(response.segment)
+                    case "finished":
+                        yield convert.recognized(model_that_runs, response.finished)
+                        return
+        raise _ended_early(ASR)
+
+    async def diarize(
+        self, recording: Recording, duration_s: float, speakers: int
+    ) -> AsyncGenerator[Progress | Diarized, None]:
+        """Yield how far diarization is, and one Diarized at the end; `speakers` 0 finds their number out."""
+
+        async def requests() -> AsyncIterator[diarize_pb2.DiarizeRequest]:
+            config = diarize_pb2.DiarizeConfig(speakers=speakers, expected_duration_s=duration_s)
+            yield diarize_pb2.DiarizeRequest(config=config)
+            async for chunk in recording.chunks(MAX_MESSAGE_BYTES):
+                yield diarize_pb2.DiarizeRequest(audio=chunk)
+
+        deadline_s = self._settings.diarize_deadline_base_s + self._settings.diarize_deadline_factor * duration_s
+        turns = []
+        async with _call(DIARIZE, self._diarize.Diarize(requests(), timeout=deadline_s, metadata=_metadata())) as call:
+            async for response in call:
+                match response.WhichOneof("event"):
+                    case "progress":
+                        yield Progress("diarization", response.progress.processed_s)
+                    case "turn":
+                        turns.append(convert.turn(response.turn))
+                    case "finished":
+                        yield convert.diarized(turns, response.finished)
+                        return
+        raise _ended_early(DIARIZE)
+
+    async def summarize(self, text: str, style: Style) -> Summary:
+        """Return the summary of `text`."""
+        request = convert.summarize_request(text, style)
+        deadline_s = self._settings.summarize_deadline_s
+        deltas = []
+        async with _call(
+            SUMMARIZE, self._summarize.Summarize(request, timeout=deadline_s, metadata=_metadata())
+        ) as call:
+            async for response in call:
+                match response.WhichOneof("event"):
+                    case "delta":
+                        deltas.append(response.delta)
+                    case "finished":
+                        return convert.summary("".join(deltas), response.finished)
+        raise _ended_early(SUMMARIZE)
+
+    async def catalog(self) -> Catalog:
+        """Return the models of recognition and what they run on."""
+        deadline_s = self._settings.probe_deadline_s
+        request = asr_pb2.ListModelsRequest()
+        async with _call(ASR, self._asr.ListModels(request, timeout=deadline_s, metadata=_metadata())) as call:
+            return convert.catalog(await call)
+
+    async def down(self) -> list[str]:
+        """Return which of ASR, DIARIZE and SUMMARIZE do not serve now."""
+        names = list(self._health)
+        serving = await asyncio.gather(*(self._is_serving(name) for name in names))
+        return [name for name, serves in zip(names, serving, strict=True) if not serves]
+
+    async def _is_serving(self, name: str) -> bool:
+        stub, service = self._health[name]
+        request = health_pb2.HealthCheckRequest(service=service.full_name)
+        try:
+            response = await stub.Check(request, timeout=self._settings.probe_deadline_s)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+@asynccontextmanager
+async def _call(service: str, call: Any) -> AsyncIterator[Any]:
+    """Turn the error of `call` into an SttError, and cancel it where it is left early."""
+    try:
+        yield call
+    except grpc.aio.AioRpcError as error:
+        raise await from_call(call, error, service) from error
+    finally:
+        call.cancel()
+
+
+def _metadata() -> tuple[tuple[str, str], ...]:
+    """Hand the request's id down, which the edge keeps in the logs' context."""
+    request_id = structlog.contextvars.get_contextvars().get("request_id")
+    return ((REQUEST_ID_KEY, request_id),) if request_id else ()
+
+
+def _ended_early(service: str) -> SttError:
+    return SttError(Reason.INTERNAL, f"The {service} service ended without an answer.")

@@ -1,0 +1,77 @@
+"""Pure functions between the protos and the edge's dataclasses."""
+
+from collections.abc import Iterable, Sequence
+
+from stt.asr.v1 import asr_pb2
+from stt.common.v1 import common_pb2
+from stt.diarize.v1 import diarize_pb2
+from stt.summarize.v1 import summarize_pb2
+
+from services.edge.engine import Catalog, Device, Diarized, Model, Recognized, Speed, Style, Summary
+from services.edge.transcript import Segment, Turn, Word
+
+_SPEEDS: dict[int, Speed] = {
+    asr_pb2.SPEED_UNSPECIFIED: "standard",
+    asr_pb2.SPEED_STANDARD: "standard",
+    asr_pb2.SPEED_FAST: "fast",
+    asr_pb2.SPEED_VERY_FAST: "very_fast",
+}
+_STYLES: dict[Style, summarize_pb2.Style.ValueType] = {
+    "brief": summarize_pb2.STYLE_BRIEF,
+    "detailed": summarize_pb2.STYLE_DETAILED,
+    "action_items": summarize_pb2.STYLE_ACTION_ITEMS,
+    "bullet_points": summarize_pb2.STYLE_BULLET_POINTS,
+    "headline": summarize_pb2.STYLE_HEADLINE,
+}
+
+
+def recognized(model: str, finished: asr_pb2.TranscribeFinished) -> Recognized:
+    """Join the model of `started` and the closing message."""
+    return Recognized(model, finished.language, finished.duration_s, warnings(finished.warnings))
+
+
+def segment(message: asr_pb2.Segment) -> Segment:
+    """Read one segment."""
+    return Segment(
+        start_s=message.start_s,
+        end_s=message.end_s,
+        text=message.text,
+        confidence=message.confidence,
+        words=tuple(Word(word.text, word.start_s, word.end_s, word.confidence) for word in message.words),
+        estimated=message.timing == asr_pb2.TIMING_ESTIMATED,
+    )
+
+
+def turn(message: diarize_pb2.Turn) -> Turn:
+    """Read one turn."""
+    return Turn(message.start_s, message.end_s, message.speaker)
+
+
+def diarized(turns: Sequence[Turn], finished: diarize_pb2.DiarizeFinished) -> Diarized:
+    """Join the turns and the closing message."""
+    return Diarized(tuple(turns), warnings(finished.warnings))
+
+
+def summarize_request(text: str, style: Style) -> summarize_pb2.SummarizeRequest:
+    """Write what to summarize."""
+    return summarize_pb2.SummarizeRequest(text=text, style=_STYLES[style])
+
+
+def summary(text: str, finished: summarize_pb2.SummarizeFinished) -> Summary:
+    """Join the deltas' text and the closing message."""
+    return Summary(text, finished.model, warnings(finished.warnings))
+
+
+def catalog(response: asr_pb2.ListModelsResponse) -> Catalog:
+    """Read the list of models."""
+    models = [
+        Model(m.id, m.name, len(m.languages), _SPEEDS.get(m.speed, "standard"), m.description, m.available)
+        for m in response.models
+    ]
+    device = response.device
+    return Catalog(models, Device(device.kind == "cuda", device.name, device.memory_mib))
+
+
+def warnings(messages: Iterable[common_pb2.Warning]) -> tuple[str, ...]:
+    """Read warnings as sentences."""
+    return tuple(message.message for message in messages)

@@ -1,0 +1,13 @@
+"""Where the application keeps what its handlers share."""
+
+from aiohttp import web
+
+from services.edge.backends import Backends
+from services.edge.media.decoder import Decoder
+from services.edge.media.spool import Spool
+from services.edge.settings import EdgeSettings
+
+SETTINGS = web.AppKey("settings", EdgeSettings)
+BACKENDS = web.AppKey("backends", Backends)
+SPOOL = web.AppKey("spool", Spool)
+DECODER = web.AppKey("decoder", Decoder)

@@ -1,0 +1,82 @@
+"""What happens around every request: its id, one log line, CORS, and errors as JSON."""
+
+import re
+import time
+import uuid
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from services.common.errors import Reason, SttError
+from services.edge import errors
+from services.edge.keys import SETTINGS
+
+REQUEST_ID = web.RequestKey("request_id", str)
+_REQUEST_ID_HEADER = "X-Request-Id"
+_PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+    "Access-Control-Allow-Headers": f"Authorization, Content-Type, {_REQUEST_ID_HEADER}",
+    "Access-Control-Max-Age": "86400",
+}
+_log = structlog.get_logger(__name__)
+
+
+@web.middleware
+async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Name the request, answer preflights, turn errors into JSON, and log how it ended."""
+    given = request.headers.get(_REQUEST_ID_HEADER, "")
+    request[REQUEST_ID] = given if re.fullmatch(r"[\w.:-]{1,128}", given, re.ASCII) else uuid.uuid4().hex
+    structlog.contextvars.bind_contextvars(request_id=request[REQUEST_ID])
+    log = _log.bind(method=request.method, path=request.path)
+    started_s = time.monotonic()
+    status = 0
+    try:
+        response = await _answer(request, handler)
+        status = response.status
+        return response
+    finally:
+        log.info("request", status=status or "gone", seconds=round(time.monotonic() - started_s, 3))
+
+
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if request.method == "OPTIONS":
+        return web.Response(status=204, headers=_PREFLIGHT)
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return error_response(request, error.status, _sentence(error), error.reason.upper().replace(" ", "_"), headers)
+    except ConnectionError:
+        raise  # the caller is gone
+    except Exception as error:
+        known = known_error(error)
+        return error_response(request, errors.STATUS[known.reason], known.message, known.reason, errors.headers(known))
+
+
+def error_response(request: web.Request, status: int, message: str, code: str, headers: dict[str, str]) -> web.Response:
+    """Make the JSON answer of an error."""
+    return web.json_response(errors.body(message, code, request[REQUEST_ID]), status=status, headers=headers)
+
+
+def known_error(error: Exception) -> SttError:
+    """Return `error` as one that a caller may see, and log it: with a traceback where it is a fault of ours."""
+    if isinstance(error, SttError):
+        _log.info("error", reason=str(error.reason), message=error.message)
+        return error
+    _log.error("request failed", exc_info=error)
+    return SttError(Reason.INTERNAL, "The server failed; the failure was logged.")
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Give every answer, streamed ones included, its id and CORS headers, just before its head is sent."""
+    response.headers["Access-Control-Allow-Origin"] = request.app[SETTINGS].cors_origin
+    response.headers["Access-Control-Expose-Headers"] = f"{_REQUEST_ID_HEADER}, Retry-After"
+    if REQUEST_ID in request:
+        response.headers[_REQUEST_ID_HEADER] = request[REQUEST_ID]
+
+
+def _sentence(error: web.HTTPException) -> str:
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        return f"{error.method} is not possible here; {', '.join(sorted(error.allowed_methods))} is."
+    return "Nothing is at this path." if error.status == 404 else f"{error.reason}."

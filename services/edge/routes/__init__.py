@@ -1,0 +1,1 @@
+"""The public API's paths, one module each."""

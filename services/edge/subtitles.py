@@ -1,0 +1,127 @@
+"""Cut a transcript into subtitle cues and write them as SRT or WebVTT. Pure.
+
+A cue has at most two lines of 42 characters and stays at most 7 s; it ends early at the end of a sentence or at a
+pause. Cues never overlap. With two or more speakers, a cue names its speaker where that changes.
+"""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from services.edge.formats import speaker_name
+from services.edge.transcript import Segment, Transcript, Word
+
+LINE_CHARACTERS = 42
+MAX_LINES = 2
+MAX_CUE_MS = 7_000
+MIN_CUE_MS = 1_000
+"""How long a cue stays at least, where the next one leaves it the time."""
+PAUSE_MS = 1_000
+"""Silence after which words no longer belong into one cue."""
+
+_SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """What is shown from `start_ms` to `end_ms`; `speaker` is set where it is to be named."""
+
+    start_ms: int
+    end_ms: int
+    words: tuple[str, ...]
+    speaker: str | None
+
+
+def to_srt(transcript: Transcript) -> str:
+    """Return the transcript as SubRip; a speaker is a prefix, `Speaker 1: `."""
+    blocks = [
+        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n" + "\n".join(_lines(cue)) + "\n"
+        for number, cue in enumerate(cues(transcript), 1)
+    ]
+    return "\n".join(blocks)
+
+
+def to_vtt(transcript: Transcript) -> str:
+    """Return the transcript as WebVTT; a speaker is a voice tag, `<v Speaker 1>`."""
+    blocks = ["WEBVTT\n"]
+    for cue in cues(transcript):
+        text = "\n".join(_lines(cue))
+        voice = ""
+        if cue.speaker:
+            text = text.removeprefix(_prefix(cue.speaker)).lstrip()
+            voice = f"<v {cue.speaker}>"
+        text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        blocks.append(f"{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n{voice}{text}\n")
+    return "\n".join(blocks)
+
+
+def cues(transcript: Transcript) -> list[Cue]:
+    """Return the cues in order: each ends after it starts, and before the next one starts."""
+    drafts = []
+    shown: int | None = None
+    for segment in transcript.segments:
+        for words in _split(segment, named=transcript.speakers > 1 and segment.speaker != shown):
+            named = transcript.speakers > 1 and segment.speaker not in (shown, None)
+            drafts.append((words, speaker_name(segment.speaker) if named and segment.speaker else None))
+            shown = segment.speaker
+    return _timed(drafts)
+
+
+def _split(segment: Segment, named: bool) -> Iterator[list[Word]]:
+    """Yield the words of one cue after the other; the first one leaves room for the speaker's name if `named`."""
+    prefix = _prefix(speaker_name(segment.speaker)) if named and segment.speaker else ""
+    cue: list[Word] = []
+    for word in segment.words:
+        if cue and (_is_full(cue, word, prefix) or _is_break(cue, word)):
+            yield cue
+            cue, prefix = [], ""
+        cue.append(word)
+    if cue:
+        yield cue
+
+
+def _is_full(cue: Sequence[Word], word: Word, prefix: str) -> bool:
+    text = prefix + " ".join(w.text for w in (*cue, word))
+    return len(_wrap(text)) > MAX_LINES or _ms(word.end_s) - _ms(cue[0].start_s) > MAX_CUE_MS
+
+
+def _is_break(cue: Sequence[Word], word: Word) -> bool:
+    if _ms(word.start_s) - _ms(cue[-1].end_s) >= PAUSE_MS:
+        return True
+    characters = len(" ".join(w.text for w in cue))
+    return characters > LINE_CHARACTERS // 2 and cue[-1].text.rstrip("\"'”’)").endswith(_SENTENCE_ENDS)
+
+
+def _timed(drafts: Sequence[tuple[Sequence[Word], str | None]]) -> list[Cue]:
+    """Fit the cues' times into each other, in whole milliseconds, moving them as little as possible."""
+    timed = []
+    free_ms = 0
+    for position, (words, speaker) in enumerate(drafts):
+        start_ms = max(_ms(words[0].start_s), free_ms)
+        end_ms = min(max(_ms(words[-1].end_s), start_ms + MIN_CUE_MS), start_ms + MAX_CUE_MS)
+        if position + 1 < len(drafts):
+            end_ms = min(end_ms, _ms(drafts[position + 1][0][0].start_s))
+        free_ms = max(end_ms, start_ms + 1)
+        timed.append(Cue(start_ms, free_ms, tuple(word.text for word in words), speaker))
+    return timed
+
+
+def _lines(cue: Cue) -> list[str]:
+    return _wrap((_prefix(cue.speaker) if cue.speaker else "") + " ".join(cue.words))
+
+
+def _wrap(text: str) -> list[str]:
+    """Break into lines; only a single word may be longer than one."""
+    return textwrap.wrap(text, LINE_CHARACTERS, break_long_words=False, break_on_hyphens=False)
+
+
+def _prefix(speaker: str) -> str:
+    return f"{speaker}: "
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _clock(ms: int, separator: str) -> str:
+    return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02}{separator}{ms % 1000:03}"

@@ -1,0 +1,112 @@
+"""Receive a multipart form with one file, straight to disk. What the fields mean is in `params`, media in `media`.
+
+Memory does not grow with the upload, and nothing in it is without a limit: its preamble, the number of parts, the
+length of fields, silence, and the bytes of the file, which are counted as they come.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from services.common.errors import Reason, SttError
+from services.edge.body import READ_BYTES, Body
+from services.edge.errors import invalid
+from services.edge.media.spool import SpoolFile
+from services.edge.params import NAMES
+from services.edge.settings import EdgeSettings
+
+_FORM_BYTES = 1024 * 1024
+"""What everything but the file may take: 413 is certain where Content-Length is larger by this."""
+_PREAMBLE_BYTES = 64 * 1024
+_MAX_PARTS = 64
+_FIELD_BYTES = 1024
+
+_WANTED = "Send the recording as multipart/form-data in a field named file."
+_FORGED_BODY = b"[object FormData]"
+"""What Node's own fetch sends when it is given a form of the `form-data` package."""
+_FORGED = (
+    "The body is the text [object FormData] instead of a form: Node's fetch does not know the form-data package. "
+    "Use Node's built-in FormData with it, or the node-fetch package."
+)
+
+
+async def check_head(request: web.Request, settings: EdgeSettings) -> None:
+    """Refuse, before a body is read, what its head shows to be wrong: 400 for its type, 413 for its length."""
+    if request.content_length == len(_FORGED_BODY):
+        text = await _body(request, settings).read_all()
+        if text == _FORGED_BODY:
+            raise invalid(_FORGED)
+    if request.content_type != "multipart/form-data":
+        raise invalid(f"The content type is {request.content_type!r}. {_WANTED}")
+    if (request.content_length or 0) > settings.max_upload_bytes + _FORM_BYTES:
+        raise _too_large(settings)
+
+
+async def receive_form(
+    request: web.Request, settings: EdgeSettings, file: SpoolFile, check: Callable[[Mapping[str, str]], object]
+) -> dict[str, str]:
+    """Write the form's file to `file`, flushed, and return its text fields; unknown ones are left out.
+
+    `check` is given the fields so far whenever there is one more, so that it can raise before a long file is read.
+    """
+    body = _body(request, settings)
+    fields: dict[str, str] = {}
+    has_file = False
+    try:
+        # It reads nothing but what Body offers.
+        reader = MultipartReader(request.headers, cast(StreamReader, body))
+        for _ in range(_MAX_PARTS):
+            part = await reader.next()
+            if part is None:
+                break
+            body.limit_bytes = settings.max_upload_bytes + _FORM_BYTES
+            body.too_large = _too_large(settings)
+            if isinstance(part, MultipartReader):
+                raise invalid("The form has a multipart field within it; send one recording in a field named file.")
+            if part.name == "file":
+                if has_file:
+                    raise invalid("The form has two files; send one recording a request.")
+                has_file = True
+                await _spool(part, file, settings)
+            elif part.name in NAMES:
+                fields[part.name] = await _text(part)
+                check(fields)
+        else:
+            raise invalid(f"The form has more than {_MAX_PARTS} fields.")
+    except (ValueError, RuntimeError, HttpProcessingError):
+        raise invalid(f"The form is damaged or cut off. {_WANTED}") from None
+    if not has_file:
+        raise invalid(f"The form has no file. {_WANTED}")
+    await file.flush()
+    return fields
+
+
+async def _spool(part: BodyPartReader, file: SpoolFile, settings: EdgeSettings) -> None:
+    while not part.at_eof():
+        await file.write(await part.read_chunk(READ_BYTES))
+        if file.size_bytes > settings.max_upload_bytes:
+            raise _too_large(settings)
+
+
+async def _text(part: BodyPartReader) -> str:
+    value = bytearray()
+    while not part.at_eof():
+        value += await part.read_chunk(READ_BYTES)
+        if len(value) > _FIELD_BYTES:
+            raise invalid(f"The field {part.name} is longer than {_FIELD_BYTES} bytes.")
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise invalid(f"The field {part.name} is not UTF-8.") from None
+
+
+def _body(request: web.Request, settings: EdgeSettings) -> Body:
+    too_large = invalid(f"The form does not begin where its boundary says. {_WANTED}")
+    return Body(request.content, settings.body_idle_s, settings.min_body_rate, _PREAMBLE_BYTES, too_large)
+
+
+def _too_large(settings: EdgeSettings) -> SttError:
+    limit_mb = settings.max_upload_bytes / (1024 * 1024)
+    return SttError(Reason.TOO_LARGE, f"The file is larger than {limit_mb:g} MB, the limit.")

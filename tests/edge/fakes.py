@@ -1,0 +1,156 @@
+"""Services that speak the real protos over real gRPC and do as a test says: for faults, and for shapes real ones are too slow for."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from stt.asr.v1 import asr_pb2, asr_pb2_grpc
+from stt.common.v1 import common_pb2
+from stt.diarize.v1 import diarize_pb2, diarize_pb2_grpc
+from stt.summarize.v1 import summarize_pb2, summarize_pb2_grpc
+
+from services.common.errors import SttError
+from services.common.server import GrpcServer
+from services.common.settings import GrpcSettings
+
+SAMPLE_BYTES_PER_S = 32_000
+
+
+def segment(start_s: float, *words: str, word_s: float = 0.3, confidence: float = 0.9) -> asr_pb2.Segment:
+    """Words one after the other, without gaps."""
+    return asr_pb2.Segment(
+        start_s=start_s,
+        end_s=start_s + word_s * len(words),
+        text=" ".join(words),
+        confidence=confidence,
+        words=[
+            asr_pb2.Word(
+                text=word, start_s=start_s + i * word_s, end_s=start_s + (i + 1) * word_s, confidence=confidence
+            )
+            for i, word in enumerate(words)
+        ],
+        timing=asr_pb2.TIMING_ALIGNED,
+    )
+
+
+class FakeAsr(asr_pb2_grpc.AsrServiceServicer):
+    """Hears everything, then says `segments`, waits for `proceed`, and finishes or fails with `error`."""
+
+    def __init__(self, segments: Sequence[asr_pb2.Segment] = ()) -> None:
+        self.segments = list(segments)
+        self.refusal: SttError | None = None
+        self.error: SttError | None = None
+        self.warnings: list[str] = []
+        self.models = [
+            asr_pb2.Model(id="fake-en", name="Fake", languages=["en"], speed=asr_pb2.SPEED_FAST, available=True)
+        ]
+        self.device = asr_pb2.Device(kind="cpu")
+        self.proceed = asyncio.Event()
+        self.proceed.set()
+        self.listening = asyncio.Event()
+        self.said = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.config = asr_pb2.TranscribeConfig()
+        self.metadata: dict[str, Any] = {}
+        self.largest_bytes = 0
+
+    async def Transcribe(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # type: ignore[override]
+        self.metadata = dict(context.invocation_metadata())
+        self.ended.clear()
+        try:
+            self.config = (await anext(request_iterator)).config
+            if self.refusal:
+                raise self.refusal
+            yield asr_pb2.TranscribeResponse(started=asr_pb2.TranscribeStarted(model="fake-en"))
+            self.listening.set()
+            count_bytes = 0
+            async for request in request_iterator:
+                self.largest_bytes = max(self.largest_bytes, len(request.audio))
+                count_bytes += len(request.audio)
+            for said in self.segments:
+                yield asr_pb2.TranscribeResponse(segment=said)
+                yield asr_pb2.TranscribeResponse(progress=common_pb2.Progress(processed_s=said.end_s))
+            self.said.set()
+            await self.proceed.wait()
+            if self.error:
+                raise self.error
+            yield asr_pb2.TranscribeResponse(
+                finished=asr_pb2.TranscribeFinished(
+                    samples=count_bytes // 2,
+                    duration_s=count_bytes / SAMPLE_BYTES_PER_S,
+                    language="en",
+                    warnings=[common_pb2.Warning(reason="X", message=text) for text in self.warnings],
+                )
+            )
+        finally:
+            self.ended.set()
+
+    async def ListModels(self, request: Any, context: Any) -> Any:  # type: ignore[override]
+        return asr_pb2.ListModelsResponse(models=self.models, device=self.device)
+
+
+class FakeDiarize(diarize_pb2_grpc.DiarizeServiceServicer):
+    """Hears everything, waits for `proceed`, then says `turns` (start, end, speaker), or fails with `error`."""
+
+    def __init__(self, turns: Sequence[tuple[float, float, int]] = ()) -> None:
+        self.turns = list(turns)
+        self.error: SttError | None = None
+        self.proceed = asyncio.Event()
+        self.proceed.set()
+        self.ended = asyncio.Event()
+        self.config = diarize_pb2.DiarizeConfig()
+
+    async def Diarize(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # type: ignore[override]
+        self.ended.clear()
+        try:
+            self.config = (await anext(request_iterator)).config
+            count_bytes = 0
+            async for request in request_iterator:
+                count_bytes += len(request.audio)
+            yield diarize_pb2.DiarizeResponse(progress=common_pb2.Progress(processed_s=count_bytes / 32_000))
+            await self.proceed.wait()
+            if self.error:
+                raise self.error
+            for start_s, end_s, speaker in self.turns:
+                yield diarize_pb2.DiarizeResponse(turn=diarize_pb2.Turn(start_s=start_s, end_s=end_s, speaker=speaker))
+            yield diarize_pb2.DiarizeResponse(
+                finished=diarize_pb2.DiarizeFinished(
+                    samples=count_bytes // 2, speakers=len({t[2] for t in self.turns}), model="fake"
+                )
+            )
+        finally:
+            self.ended.set()
+
+
+class FakeSummarize(summarize_pb2_grpc.SummarizeServiceServicer):
+    """Repeats what it is asked, in two deltas."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    async def Summarize(self, request: Any, context: Any) -> AsyncIterator[Any]:  # type: ignore[override]
+        yield summarize_pb2.SummarizeResponse(delta=f"{summarize_pb2.Style.Name(request.style)} ")
+        yield summarize_pb2.SummarizeResponse(delta=request.text[:20])
+        warnings = [common_pb2.Warning(reason="X", message=text) for text in self.warnings]
+        yield summarize_pb2.SummarizeResponse(
+            finished=summarize_pb2.SummarizeFinished(model="fake-summary", warnings=warnings)
+        )
+
+
+@asynccontextmanager
+async def serving(servicer: Any) -> AsyncIterator[str]:
+    """Serve one of the fakes; yields its address."""
+    add, service = {
+        FakeAsr: (asr_pb2_grpc.add_AsrServiceServicer_to_server, "stt.asr.v1.AsrService"),
+        FakeDiarize: (diarize_pb2_grpc.add_DiarizeServiceServicer_to_server, "stt.diarize.v1.DiarizeService"),
+        FakeSummarize: (
+            summarize_pb2_grpc.add_SummarizeServiceServicer_to_server, "stt.summarize.v1.SummarizeService",
+        ),
+    }[type(servicer)]  # fmt: skip
+    server = GrpcServer(GrpcSettings(port=0, drain_s=0, grace_s=0), [service], lambda s: add(servicer, s))
+    port = await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop()
