@@ -1,7 +1,7 @@
 """Cuts a stream of audio into voiced chunks, at pauses; samples go in, chunks come out, as soon as they are whole.
 
-It holds no more audio than the chunk that is open and a little before it, whatever the recording's length, and the chunks
-are the same however the samples were portioned.
+It holds no more audio than the chunk that is open and a little before it, whatever the recording's length, and the
+chunks are the same however the samples were portioned.
 """
 
 from collections.abc import Callable
@@ -116,7 +116,7 @@ class Segmenter:
         return chunks
 
     def _best_cut(self) -> int:
-        """Return the frame to cut a full chunk at: in the longest pause of its latter part, else where voice is faintest."""
+        """Return where to cut a full chunk: in the longest pause of its latter part, else where voice is faintest."""
         begin = len(self._voice) // 3
         best, length, run = 0, 0, 0
         for frame in range(begin, len(self._voice)):

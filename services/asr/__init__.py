@@ -1,0 +1,1 @@
+"""The recognition service: speech to words with times."""
