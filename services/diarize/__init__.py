@@ -1,0 +1,1 @@
+"""The diarization service: who spoke when."""

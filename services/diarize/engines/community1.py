@@ -1,0 +1,179 @@
+"""The embedded engine: pyannote community-1 on a CPU, stretch by stretch as the audio arrives.
+
+Kept of a recording are its voices (some 1.2 KB each) and 20 s of audio; the voices are clustered when it ends. What the
+networks compute and how voices are taken, clustered and made turns stands in their own modules.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.common.audio import SAMPLE_BYTES, SAMPLE_RATE
+from services.diarize.clustering import Plda, cluster, plda
+from services.diarize.engine import Turn
+from services.diarize.engines.libmoonshine import read_community1
+from services.diarize.engines.networks import (
+    FEATURE_CHANNELS,
+    FEATURE_S,
+    LOOKBACK_SAMPLES,
+    WINDOW_SAMPLES,
+    Floats,
+    Networks,
+    Samples,
+)
+from services.diarize.turns import recording_frames, turns
+from services.diarize.voices import FRAME_CENTRE_S, FRAME_S, WINDOW_FRAMES, WINDOW_S, Embeddings, Mask, Voice, voices
+
+STRETCH_BYTES = WINDOW_SAMPLES * SAMPLE_BYTES
+MIN_BYTES = SAMPLE_RATE // 10 * SAMPLE_BYTES
+"""A shorter recording holds no turn."""
+
+
+class Community1:
+    """The loaded networks and the threads of `executor`, both shared by all recordings.
+
+    `steps_s` maps a length of recordings to the step of windows from there on, in seconds; a step divides 10 s.
+    `ahead` is how many stretches of 10 s of one recording may be waiting or at work.
+    """
+
+    model_id = "pyannote-community-1"
+
+    def __init__(
+        self, networks: Networks, plda: Plda, executor: Executor, steps_s: Mapping[float, float], ahead: int
+    ) -> None:
+        self.networks = networks
+        self.plda = plda
+        self.executor = executor
+        self.ahead = ahead
+        self._steps_s = sorted(steps_s.items())
+
+    def open(self, speakers: int, expected_duration_s: float) -> "Recording":
+        """Begin a recording."""
+        return Recording(self, speakers, expected_duration_s)
+
+    def step_s(self, duration_s: float) -> float:
+        """Return the step of windows for recordings of this length."""
+        return next(step for since, step in reversed(self._steps_s) if since <= duration_s)
+
+
+def load_community1(executor: Executor, steps_s: Mapping[float, float], ahead: int) -> Community1:
+    """Load the networks from the installed wheel, in under a second. Raises ModelFilesError."""
+    files = read_community1()
+    arrays = files.plda
+    model = plda(arrays.mean1, arrays.mean2, arrays.lda, arrays.mu, arrays.transform, arrays.psi)
+    return Community1(Networks(files), model, executor, steps_s, ahead)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A stretch, the windows that end in it, and what the networks say of both."""
+
+    windows_s: list[float]
+    active: Mask
+    features: Floats
+    end_s: float
+
+
+class Recording:
+    """One recording: windows are looked at on the executor's threads, a few stretches ahead of taking their voices."""
+
+    def __init__(self, engine: Community1, speakers: int, expected_duration_s: float) -> None:
+        self._engine = engine
+        self._speakers = speakers
+        self._expected_s = expected_duration_s
+        self._pcm = bytearray()
+        self._before = np.zeros(WINDOW_SAMPLES, np.int16)
+        self._heard_samples = 0
+        self._looks: deque[asyncio.Future[_Look]] = deque()
+        self._features = np.zeros((FEATURE_CHANNELS, 0), np.float32)
+        self._windows_s: list[float] = []
+        self._voices: list[Voice] = []
+        self.processed_s = 0.0
+
+    async def feed(self, pcm: bytes) -> None:
+        """Take the next whole samples, waiting while the engine is behind."""
+        self._pcm += pcm
+        while len(self._pcm) >= STRETCH_BYTES:
+            stretch = np.frombuffer(bytes(self._pcm[:STRETCH_BYTES]), np.int16)
+            del self._pcm[:STRETCH_BYTES]
+            self._look(stretch)
+            while len(self._looks) > self._engine.ahead:
+                await self._take_voices()
+
+    async def finish(self) -> list[Turn]:
+        """Work off what is left and return all turns, in the order of their starts."""
+        if self._pcm and (self._heard_samples or len(self._pcm) >= MIN_BYTES):
+            self._look(np.frombuffer(bytes(self._pcm), np.int16))
+        while self._looks:
+            await self._take_voices()
+        return await asyncio.get_running_loop().run_in_executor(self._engine.executor, self._turns)
+
+    def close(self) -> None:
+        """Give up what has not begun; what runs ends within a stretch's work."""
+        for look in self._looks:
+            look.cancel()
+
+    def _look(self, stretch: Samples) -> None:
+        """Have the networks look at a stretch and at the windows that end in it."""
+        start, self._heard_samples = self._heard_samples, self._heard_samples + len(stretch)
+        audio = np.concatenate([self._before, stretch])
+        self._before = audio[-WINDOW_SAMPLES:]
+        step = round(self._engine.step_s(max(self._expected_s, start / SAMPLE_RATE)) * SAMPLE_RATE)
+        ends = list(range(max(start + step, WINDOW_SAMPLES), self._heard_samples + 1, step))
+        if not ends or ends[-1] < self._heard_samples:
+            ends.append(max(self._heard_samples, WINDOW_SAMPLES))
+        windows = [end - WINDOW_SAMPLES for end in ends]
+        loop = asyncio.get_running_loop()
+        self._looks.append(
+            loop.run_in_executor(self._engine.executor, self._run_networks, audio, start, windows, len(stretch))
+        )
+
+    def _run_networks(self, audio: Samples, start: int, windows: list[int], length: int) -> _Look:
+        networks = self._engine.networks
+        offset = start - WINDOW_SAMPLES
+        padded = np.concatenate([audio, np.zeros(max(0, WINDOW_SAMPLES - length), np.int16)])
+        active = networks.segment(np.stack([padded[w - offset : w - offset + WINDOW_SAMPLES] for w in windows]))
+        frames = -(-length // round(FEATURE_S * SAMPLE_RATE))
+        if active.any():
+            # The mean is taken off, so a short last stretch is heard together with what came before it.
+            context = WINDOW_SAMPLES if start else length
+            features = networks.features(audio[-context - LOOKBACK_SAMPLES :])[:, -frames:]
+        else:
+            features = np.zeros((FEATURE_CHANNELS, frames), np.float32)
+        return _Look([w / SAMPLE_RATE for w in windows], active, features, (start + length) / SAMPLE_RATE)
+
+    async def _take_voices(self) -> None:
+        """Wait for the oldest stretch and take the voices out of its windows."""
+        look = await self._looks.popleft()
+        features = np.concatenate([self._features, look.features], axis=1)
+        self._features = look.features
+        loop = asyncio.get_running_loop()
+        self._voices += await loop.run_in_executor(self._engine.executor, self._pool, look, features)
+        self._windows_s += look.windows_s
+        self.processed_s = look.end_s
+
+    def _pool(self, look: _Look, features: Floats) -> list[Voice]:
+        found: list[Voice] = []
+        for window_s, active in zip(look.windows_s, look.active, strict=True):
+            first = max(0, features.shape[1] - round((look.end_s - window_s) / FEATURE_S))
+            heard = features[:, first : first + round(WINDOW_S / FEATURE_S)]
+            nearest = np.rint((np.arange(heard.shape[1]) * FEATURE_S - FRAME_CENTRE_S) / FRAME_S).astype(int)
+            nearest = np.clip(nearest, 0, WINDOW_FRAMES - 1)
+
+            def embed(masks: Mask, heard: Floats = heard, nearest: np.ndarray = nearest) -> Embeddings:
+                return self._engine.networks.embed(heard, masks[:, nearest].astype(np.float32))
+
+            found += voices(window_s, active, embed)
+        return found
+
+    def _turns(self) -> list[Turn]:
+        embeddings = np.array([v.embedding for v in self._voices], np.float32).reshape(len(self._voices), -1)
+        speech_s = np.array([v.speech_s for v in self._voices])
+        windows = np.unique([v.window_s for v in self._voices], return_inverse=True)[1]
+        speakers = cluster(embeddings, speech_s, windows, self._speakers, self._engine.plda)
+        frames = recording_frames(self._windows_s, self._voices, speakers)
+        return turns(frames, self._heard_samples / SAMPLE_RATE)
