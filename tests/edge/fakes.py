@@ -1,4 +1,4 @@
-"""Services that speak the real protos over real gRPC and do as a test says: for faults, and for shapes real ones are too slow for."""
+"""Services that speak the real protos over real gRPC and do what a test says: faults, and shapes no real one is quick to."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
