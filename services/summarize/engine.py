@@ -3,7 +3,7 @@
 The styles, what an engine yields and its protocol belong here; how a summary is made belongs in `engines/`.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -42,9 +42,9 @@ class Engine(Protocol):
         """Name the model that runs."""
         ...
 
-    def summarize(self, text: str, style: Style) -> AsyncIterator[Delta | Caveat]:
+    def summarize(self, text: str, style: Style) -> AsyncGenerator[Delta | Caveat, None]:
         """Yield the summary of a text that holds at least one visible character, and what is to be known about it.
 
-        Closing the iterator, or cancelling the task that reads it, lets the engine go at its next step.
+        Closing the generator, or cancelling the task that reads it, lets the engine go at its next step.
         """
         ...

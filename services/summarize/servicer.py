@@ -1,4 +1,4 @@
-"""Speaks gRPC for an engine: checks the request, admits it, streams the answer. How a summary is made is the engine's."""
+"""Speaks gRPC for an engine: admits a request and streams the answer; how a summary is made is the engine's."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing

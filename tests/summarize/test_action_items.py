@@ -39,7 +39,7 @@ COMMITMENTS: list[tuple[str, str, str, str | None]] = [
     ("I promise to pay you back on Monday.", "I", "pay you back", "on Monday"),
     ("Let's discuss the pricing in the next call on Wednesday.", "we", "discuss the pricing", "on Wednesday"),
     ("Dr. Patel should review the results within 24 hours.", "Patel", "review the results", "within 24 hours"),
-    ("We'll ship the second batch in a couple of days, okay?", "we", "ship the second batch", None),
+    ("We'll ship the second batch in a couple of days, okay?", "we", "ship the second batch", "in a couple of days"),
     ("Somebody needs to clean up the shared drive.", "Somebody", "clean up the shared drive", None),
     ("I think we need to hire another tester before the summer.", "we", "hire another tester", None),
 ]  # fmt: skip
@@ -88,18 +88,87 @@ OTHER_TALK = [
 ]
 
 
+# A second set, written when the rules stood: they found 24 of the 30 and 3 others, before they learned from it.
+MORE_COMMITMENTS = [
+    "Sarah's going to set up the interviews for next month.",
+    'Could one of you grab the projector on your way in?',
+    "I'm gonna need the receipts by the tenth, so please send those over.",
+    'Okay, next step is to get sign-off from legal.',
+    "We've got to renew the insurance before it runs out on the 30th.",
+    'I can handle the catering.',
+    'Just make sure you save your files before the migration on Sunday.',
+    "Let's schedule a follow-up for early January.",
+    "I'll look into it and report back at our next standup.",
+    'Kevin, please upload the recording after this call.',
+    'They need to return the rental car by 5 pm.',
+    'You should probably book your flight this week.',
+    'Bring your laptop tomorrow, please.',
+    "I've got to pick up the kids at four o'clock.",
+    "I'll take care of the permits.",
+    'We must inform the tenants within thirty days.',
+    'yeah i can send you the address later today',
+    'can somebody write down the decisions',
+    'We have to get the samples to the lab by Wednesday at noon.',
+    'Emma and Luke will prepare the slides for the board.',
+    'My assistant will email you the forms this afternoon.',
+    "I'd like you to call the bank on Monday.",
+    'I will personally make sure the refund is processed today.',
+    'Todo: clean up the feature flags.',
+    'The finance department has to approve this by the end of the quarter.',
+    "So what I'm going to do is email the whole list tonight.",
+    "I'll have the draft ready by Tuesday.",
+    'Tell Anna to cancel the order.',
+    "We're going to replace the batteries next Monday.",
+    'Hey Dan, would you review my pull request when you get a chance?',
+]
+
+MORE_OTHER_TALK = [
+    'We were supposed to finish that in March.',
+    'He said he would call, but he never did.',
+    "I'm going to be late.",
+    'How will we pay for that?',
+    'You can see the results on the next slide.',
+    'I should have brought an umbrella.',
+    "We need to talk about Kevin, that's a great movie.",
+    'Could you repeat the question?',
+    'This will take about ten minutes.',
+    'You have to be kidding me.',
+    "I can't wait to see it.",
+    'Will the office be open on Friday?',
+    'She always wants to win.',
+    'The engine must be warm before it starts.',
+    'If I were you I would sell it.',
+    'We will overcome, my friends, and we shall live.',
+    'People need to feel safe.',
+    'They had to write everything by hand.',
+    "I'll tell you what happened to me last summer.",
+    'Let me give you an example.',
+    'Customers can return items within 30 days.',
+    "We didn't send anything.",
+    "I guess we'll find out.",
+    'To be fair, it will be hard.',
+    'Please have a seat.',
+    'What I want to say is thank you.',
+    'Shall we begin?',
+    'You know, I would never do that.',
+    'The train leaves at nine on Monday.',
+    "It'll be fine.",
+]
+
+
 def found(sentence: str) -> list[Action]:
     return find_actions(clean(sentence))
 
 
 def test_action_items_are_found_with_high_precision_and_recall() -> None:
-    missed = [sentence for sentence, *_ in COMMITMENTS if not found(sentence)]
-    invented = [(sentence, found(sentence)) for sentence in OTHER_TALK if found(sentence)]
-    hits = len(COMMITMENTS) - len(missed)
-    precision, recall = hits / (hits + len(invented)), hits / len(COMMITMENTS)
-    print(f"action items: precision {precision:.2f}, recall {recall:.2f} on {len(COMMITMENTS) + len(OTHER_TALK)} sentences")
-    assert precision >= 0.95, invented
-    assert recall >= 0.9, missed
+    commitments = [sentence for sentence, *_ in COMMITMENTS] + MORE_COMMITMENTS
+    missed = [sentence for sentence in commitments if not found(sentence)]
+    invented = [sentence for sentence in OTHER_TALK + MORE_OTHER_TALK if found(sentence)]
+    hits = len(commitments) - len(missed)
+    precision, recall = hits / (hits + len(invented)), hits / len(commitments)
+    print(f"action items: precision {precision:.2f}, recall {recall:.2f}; missed {missed}, invented {invented}")
+    assert precision >= 0.94
+    assert recall >= 0.94
 
 
 @pytest.mark.parametrize(("sentence", "who", "task", "when"), COMMITMENTS)

@@ -15,9 +15,9 @@ _ORDINAL = (
 )
 _PART = r"(?:morning|afternoon|evening|night|noon|lunch(?:time)?)"
 _PERIOD = r"(?:week|month|quarter|year|day|sprint|weekend|semester|summer|spring|fall|winter)"
-_CLOCK = r"(?:\d{1,2}(?::\d{2})? ?(?:a\.?m\b\.?|p\.?m\b\.?|o'clock)|\d{1,2}:\d{2}|noon|midnight)"
+_CLOCK = rf"(?:\d{{1,2}}(?::\d{{2}})? ?(?:a\.?m\b\.?|p\.?m\b\.?)|(?:\d{{1,2}}|{_NUMBER}|eleven) o'clock|\d{{1,2}}:\d{{2}}|noon|midnight)"
 _DATE = (
-    rf"(?:{_MONTH} (?:the )?(?:\d{{1,2}}\b(?:st|nd|rd|th)?|{_ORDINAL})(?:,? \d{{4}})?|{_MONTH}"
+    rf"(?:{_MONTH} (?:the )?(?:\d{{1,2}}\b(?:st|nd|rd|th)?|{_ORDINAL})(?:,? \d{{4}})?|(?:early |mid-?|late )?{_MONTH}"
     rf"|(?:the )?{_ORDINAL}(?: of {_MONTH})?|\d{{4}}-\d{{2}}-\d{{2}}|\d{{1,2}}/\d{{1,2}}(?:/\d{{2,4}})?)"
 )
 _EVENT = (
@@ -35,7 +35,7 @@ _BARE = (
     rf"|eod|eow|end of day)"
 )
 _AFTER_PREPOSITION = rf"(?:{_BARE}|{_DAY}(?: {_PART})?|{_DATE}|{_CLOCK}|{_PART}|then|{_EVENT}|the weekend)"
-_PREPOSITION = r"(?:no later than|not later than|sometime|due|by|on|before|until|till|at|around|after|from|starting)(?: (?:on|by|at|before))?"
+_PREPOSITION = r"(?:no later than|not later than|sometime|due|by|on|before|until|till|at|around|after|from|for|starting)(?: (?:on|by|at|before))?"
 _ATOM = rf"(?:{_PREPOSITION} {_AFTER_PREPOSITION}|{_BARE}|{_DAY}(?: {_PART})?(?=$|[.,;!?]| at | by ))"
 _WHEN = re.compile(
     rf"(?<![\w'’-])(?<!\bthe )(?<!'s ){_ATOM}(?:,? (?:{_ATOM}|at {_CLOCK}))*(?![\w’']|-\w)", re.IGNORECASE

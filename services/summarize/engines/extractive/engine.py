@@ -2,13 +2,13 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from services.summarize.engine import Caveat, Delta, Style
 from services.summarize.engines.extractive import styles
-from services.summarize.engines.extractive.actions import Action, find_actions
+from services.summarize.engines.extractive.actions import Action, find_actions, may_hold_action
 from services.summarize.engines.extractive.cleaning import capitalize, clean, clip
 from services.summarize.engines.extractive.language import content_words, looks_english
 from services.summarize.engines.extractive.sentences import split_sentences
@@ -39,7 +39,7 @@ class ExtractiveEngine:
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
 
-    async def summarize(self, text: str, style: Style) -> AsyncIterator[Delta | Caveat]:
+    async def summarize(self, text: str, style: Style) -> AsyncGenerator[Delta | Caveat, None]:
         """Yield a caveat where the text is not English, then the summary sentence by sentence."""
         stop = threading.Event()
         try:
@@ -70,8 +70,7 @@ def _read(text: str, stop: threading.Event) -> Iterator[_Spoken]:
         for sentence in split_sentences(turn.text):
             if stop.is_set():
                 return
-            if cleaned := clean(sentence):
-                yield _Spoken(turn.speaker, cleaned)
+            yield _Spoken(turn.speaker, sentence)
 
 
 def _extract(text: str, spoken: list[_Spoken], style: Style, stop: threading.Event) -> Iterator[str]:
@@ -99,7 +98,9 @@ def _action_items(spoken: list[_Spoken], stop: threading.Event) -> Iterator[str]
     for utterance in spoken:
         if stop.is_set():
             return
-        for action in find_actions(utterance.text):
+        if not may_hold_action(utterance.text):
+            continue
+        for action in find_actions(clean(utterance.text)):
             line = _line(action, utterance.speaker, speakers)
             if line.lower() in seen:
                 continue

@@ -12,7 +12,7 @@ _STOP_WORDS = frozenset(
     " she she's should so some something sort still such sure take than thank thanks that that's the their them then"
     " there there's these they they're thing things think this those though through to too two under until up us very"
     " want was wasn't way we we'll we're we've well went were what what's when where which while who why will with would"
-    " yeah yep yes yet you you'll you're you've your".split()
+    " yeah yep yes yet you you'll you're you've your um umm uh uhh uhm er erm hm hmm mm mhm ah".split()
 )
 # Function words that English has almost alone (not "in", "die", "me", "was").
 _ENGLISH = frozenset(

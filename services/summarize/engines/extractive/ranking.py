@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 Vector = NDArray[np.float64]
 
 _DAMPING = 0.85
-_MAX_STEPS = 60
-_TOLERANCE = 1e-7
+_MAX_STEPS = 40
+_TOLERANCE = 1e-6
 
 
 class SentenceSpace:
@@ -43,11 +43,11 @@ class SentenceSpace:
 
     def word_weights(self, weights: Vector) -> Vector:
         """Return X' w: what the sentences, weighted, say of each word."""
-        return np.bincount(self._columns, self._values * weights[self._rows], self._n_words)
+        return _sums(self._columns, self._values * weights[self._rows], self._n_words)
 
     def sentence_weights(self, weights: Vector) -> Vector:
         """Return X w: what the words, weighted, say of each sentence."""
-        return np.bincount(self._rows, self._values * weights[self._columns], self.n_sentences)
+        return _sums(self._rows, self._values * weights[self._columns], self.n_sentences)
 
     def similarities(self, index: int) -> Vector:
         """Return the cosine of one sentence with every sentence."""
@@ -72,6 +72,10 @@ class SentenceSpace:
             if moved < _TOLERANCE:
                 break
         return rank / rank.max() if n else rank
+
+
+def _sums(bins: NDArray[np.int32], values: Vector, n_bins: int) -> Vector:
+    return np.bincount(bins, values, n_bins).astype(np.float64, copy=False)
 
 
 def choose(space: SentenceSpace, scores: Vector, candidates: Sequence[int], count: int, relevance: float) -> list[int]:

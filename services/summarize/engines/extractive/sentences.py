@@ -44,7 +44,7 @@ def _is_abbreviation(text: str, end: re.Match[str]) -> bool:
     if last in _ABBREVIATIONS:
         return True
     following = text[end.end() : end.end() + 1]
-    if re.fullmatch(r"(?:\w\.)+\w", last):  # "p.m", "u.s": the end of a sentence only where a new one seems to begin
+    if len(last) > 1 and last[1] == ".":  # "p.m", "u.s": the end of a sentence only where a new one seems to begin
         return following.islower()
     return len(last) == 1 and last.isalpha() and last not in "i" and following.isupper()
 

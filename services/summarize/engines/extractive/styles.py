@@ -1,12 +1,12 @@
 """Puts summaries together: which sentences, how many, in which form, for each style but action items."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from services.summarize.engines.extractive.cleaning import capitalize, clip
+from services.summarize.engines.extractive.cleaning import capitalize, clean, clip
 from services.summarize.engines.extractive.ranking import SentenceSpace, Vector, choose
 
 _SENTENCE_CHARS = 320
@@ -14,7 +14,7 @@ _POINT_CHARS = 160
 _HEADLINE_CHARS = 100
 _GOOD_CONTENT_WORDS = 7
 _LEAD_IN = re.compile(
-    r"^(?:(?:and|so|but|well|okay|ok|yeah|yes|now|then|also|right|alright|basically|actually|anyway|i think(?: that)?|i guess"
+    r"^(?:(?:um+|uh+|and|so|but|well|okay|ok|yeah|yes|now|then|also|right|alright|basically|actually|anyway|i think(?: that)?|i guess"
     r"|i mean|i would say|as i said|you see|of course|in fact)\b,?\s+)+",
     re.IGNORECASE,
 )
@@ -22,12 +22,14 @@ _LEAD_IN = re.compile(
 _LEANS_BACK = re.compile(
     r"^(?:it|this|that|these|those|they|he|she|them|which|because|or|such|there|here|him|her|yes|no|yeah|okay)\b", re.IGNORECASE
 )
+# The end of a sentence after which no space is written.
+_UNSPACED_END = re.compile(r"[。！？\u3040-\u9fff]$")
 _CLAUSE = re.compile(r"[,;:—–]\s+|[、，；：]|\s(?=(?:because|although|which|so that|while|whereas|unless)\s)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """Sentences in the order of the text, with their vectors and scores."""
+    """Sentences in the order of the text, as they were said, with their vectors and scores."""
 
     sentences: Sequence[str]
     content_words: Sequence[Sequence[str]]
@@ -46,7 +48,7 @@ def brief(ranked: Ranked) -> Iterator[str]:
     """Yield two or three sentences, as one paragraph."""
     count = 3 if len(ranked.sentences) > 8 else 2
     chosen = choose(ranked.space, ranked.scores, range(len(ranked.sentences)), count, relevance=0.7)
-    yield from _spaced((_sentence(ranked.sentences[at]) for at in sorted(chosen)), " ")
+    yield from _prose(ranked.sentences[at] for at in sorted(chosen))
 
 
 def detailed(ranked: Ranked) -> Iterator[str]:
@@ -55,9 +57,8 @@ def detailed(ranked: Ranked) -> Iterator[str]:
     for number, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
         count = min(4, max(2, (end - start) // 4))
         chosen = choose(ranked.space, ranked.scores, range(start, end), count, relevance=0.75)
-        sentences = _spaced((_sentence(ranked.sentences[at]) for at in sorted(chosen)), " ")
-        for place, sentence in enumerate(sentences):
-            yield ("\n\n" if number and not place else "") + sentence
+        for place, piece in enumerate(_prose(ranked.sentences[at] for at in sorted(chosen))):
+            yield f"\n\n{piece}" if number and not place else piece
 
 
 def bullet_points(ranked: Ranked) -> Iterator[str]:
@@ -65,7 +66,8 @@ def bullet_points(ranked: Ranked) -> Iterator[str]:
     count = min(8, max(3, len(ranked.sentences) // 5))
     chosen = choose(ranked.space, ranked.scores, range(len(ranked.sentences)), count, relevance=0.55)
     points = dict.fromkeys(_point(ranked.sentences[at]) for at in sorted(chosen))
-    yield from _spaced((f"- {point}" for point in points), "\n")
+    for place, point in enumerate(points):
+        yield f"\n- {point}" if place else f"- {point}"
 
 
 def headline(ranked: Ranked) -> Iterator[str]:
@@ -106,11 +108,12 @@ def _cohesion(ranked: Ranked, at: int, window: int = 6) -> float:
 
 
 def _sentence(text: str) -> str:
-    text = clip(text, _SENTENCE_CHARS)
-    return text if not text[-1].isalnum() else f"{text}."
+    text = clip(clean(text) or text, _SENTENCE_CHARS)
+    return f"{text}." if text[-1].isalnum() and not _UNSPACED_END.search(text) else text
 
 
 def _point(text: str) -> str:
+    text = clean(text) or text
     return clip(capitalize(_LEAD_IN.sub("", text).rstrip(".。।")) or text, _POINT_CHARS)
 
 
@@ -126,6 +129,8 @@ def _headline_fitness(clause: str) -> float:
     return min(1.0, len(clause) / 50) * (0.7 if clause.endswith("…") else 1.0)
 
 
-def _spaced(pieces: Iterator[str], between: str) -> Iterator[str]:
-    for place, piece in enumerate(pieces):
-        yield between + piece if place else piece
+def _prose(sentences: Iterable[str]) -> Iterator[str]:
+    before = ""
+    for sentence in map(_sentence, sentences):
+        yield sentence if not before or _UNSPACED_END.search(before) else f" {sentence}"
+        before = sentence

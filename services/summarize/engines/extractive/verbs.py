@@ -17,28 +17,23 @@ ERRANDS = frozenset(
 NOT_ACTS = frozenset(
     "accept admit agree always appear become believe belong bet care confess cost cry deserve desire die doubt end enjoy"
     " ever exist expect face fail fall fear feel forget forgive grow guess happen hate hear hope imagine keep know laugh last"
-    " leave lie like live look-like lose love mean mind miss need never not own perish please prefer realise realize"
+    " lie like live look-like lose love mean mind miss need never not own perish please prefer realise realize"
     " recall regret remain remember require rise say see seem sleep smile stay suffer suppose survive think trust understand"
     " want wait win wish wonder worry".split()
 )
 
-# Words that steer the talk itself: tasks only when they are put off to a named time.
-TALK = frozenset(
-    "admit add answer ask assume back begin bring call check come consider continue cover describe discuss dive do elaborate"
-    " explain explore focus get give go hold introduce jump look move pause pick play press proceed quickly read recap"
-    " remind repeat return say see share show skip speak spend start stick stop summarise summarize take talk tell touch try"
-    " turn use walk work".split()
+# Words that steer the talk itself ("let's start", "I'll come back to that"): tasks only when put off to a named time.
+STEERING = frozenset(
+    "admit back begin come consider continue cover describe discuss dive do elaborate explain explore focus give go hold"
+    " introduce jump look move pause play press proceed quickly recap repeat say share show skip spend start stick stop tell"
+    " touch turn use walk".split()
 )
-
-# Of those, the ones that are tasks after "I'll", "we need to", "can you" nevertheless.
-TALK_OF_OTHERS = frozenset(
-    "add answer ask bring call check do get give pick read remind return share speak take talk try use work summarise"
-    " summarize".split()
-)
+# The same, asked of others ("could you speak up", "let's talk about").
+STEERING_OTHERS = STEERING - {"share", "use"} | frozenset("ask get join read speak summarise summarize take talk try work".split())
 
 # Subjects that are nobody: "it will", "that needs to", "there will".
 NOBODY = frozenset(
-    "a all an and any anything anyone but both each either every everything few he'll here how it many more most much neither"
+    "a all an and any anything anyone but both each either every everything few here how it many more most much neither"
     " no nobody none nothing one other others part rest several so some something such that the them then there these this"
     " those time today tomorrow tonight what whatever when where which who whoever why yesterday life god nature history"
     " things people which price prices market world".split()
