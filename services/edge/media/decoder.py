@@ -27,7 +27,7 @@ from services.edge.media.spool import Spool, SpoolFile
 _ROOT = Path(__file__).parents[3]
 _ACCOUNTING_INTERVAL_S = 0.2
 _PIPE_READ_BYTES = 65_536
-_STDERR_LOGGED_BYTES = 500
+_LOGGED_CHARS = 500
 
 log = structlog.get_logger()
 
@@ -82,9 +82,10 @@ class Decoder:
                 report = await self._run_child(upload, pcm, max_audio_s * SAMPLE_RATE)
             self._log_unconfined(report)
             if report.failure:
-                log.info("decode_failed", failure=report.failure.value, detail=report.detail)
+                log.info("decode_failed", failure=report.failure.value, detail=str(report.detail)[:_LOGGED_CHARS])
                 raise self._error(report.failure, max_audio_s)
             if pcm.size_bytes != report.samples * SAMPLE_BYTES or not report.samples:
+                log.warning("decoder_report_wrong", samples=report.samples, pcm_bytes=pcm.size_bytes)
                 raise UndecodableError  # a child that lies was taken over
         except BaseException:
             pcm.close()
@@ -139,9 +140,7 @@ class Decoder:
                 return Report.from_json(line)
         except ValueError:
             pass
-        log.warning(
-            "decoder_crashed", returncode=returncode, stderr=stderr[-_STDERR_LOGGED_BYTES:].decode(errors="replace")
-        )
+        log.warning("decoder_crashed", returncode=returncode, stderr=repr(stderr[-_LOGGED_CHARS:]))
         raise UndecodableError
 
     def _log_unconfined(self, report: Report) -> None:

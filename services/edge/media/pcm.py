@@ -163,13 +163,12 @@ class Resampler:
         """Return what is ready; av.FFmpegError or ValueError for a frame that cannot be converted."""
         kind = (frame.sample_rate, frame.format.name, frame.layout.name)
         ready: list[AudioFrame] = []
-        if kind != self._kind:
+        if self._graph is None or kind != self._kind:
             if frame.sample_rate not in _SAMPLE_RATES:
                 raise ValueError(f"{frame.sample_rate} Hz")
+            graph = _graph(*kind, frame.layout.nb_channels)
             ready = self.flush()
-            self._graph = _graph(*kind, frame.layout.nb_channels)
-            self._kind = kind
-        assert self._graph is not None
+            self._graph, self._kind = graph, kind
         frame.pts = None
         self._graph.push(frame)
         return ready + _pull(self._graph)
