@@ -41,6 +41,4 @@ def write_delta(delta: Delta) -> summarize_pb2.SummarizeResponse:
 def write_finished(model: str, caveats: list[Caveat]) -> summarize_pb2.SummarizeResponse:
     """Return the closing event."""
     warnings = [common_pb2.Warning(reason=caveat.reason, message=caveat.message) for caveat in caveats]
-    return summarize_pb2.SummarizeResponse(
-        finished=summarize_pb2.SummarizeFinished(model=model, warnings=warnings)
-    )
+    return summarize_pb2.SummarizeResponse(finished=summarize_pb2.SummarizeFinished(model=model, warnings=warnings))

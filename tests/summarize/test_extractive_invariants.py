@@ -12,13 +12,11 @@ from services.summarize.engines.extractive.cleaning import clean, clip
 from services.summarize.engines.extractive.engine import ExtractiveEngine
 from services.summarize.engines.extractive.sentences import split_sentences
 
-SPOKEN = st.lists(
-    st.sampled_from(
-        "I you we um uh the the report, will send by Friday. 10 p.m. Mr. Speaker 1: Anna: \n \n\n - I'll can could you know"
-        " please? let's okay so because data data; 今天开会。 पैसा। budget launch phone tomorrow! not don't e.g. 3.5 a.m.".split(" ")
-    ),
-    max_size=120,
-).map(" ".join)
+SPOKEN_WORDS = """
+    I you we um uh the the report, will send by Friday. 10 p.m. Mr. Speaker 1: Anna: - I'll can could you know please?
+    let's okay so because data data; 今天开会。 पैसा। budget launch phone tomorrow! not don't e.g. 3.5 a.m.
+"""
+SPOKEN = st.lists(st.sampled_from([*SPOKEN_WORDS.split(), "\n", "\n\n"]), max_size=120).map(" ".join)
 ANY_TEXT = st.one_of(st.text(max_size=400), SPOKEN).filter(lambda text: any(char.isalnum() for char in text))
 MAX_CHARS = {
     Style.BRIEF: 3 * 322,

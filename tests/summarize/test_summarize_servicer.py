@@ -185,7 +185,9 @@ async def test_subtitles_are_read_without_numbers_and_times(client: Client) -> N
         "2\n00:00:03,000 --> 00:00:05,000\nfor three days after the storm.\n\n"
         "3\n00:00:05,000 --> 00:00:08,000\nSpeaker 2: The ships waited outside.\n"
     )
-    assert await client.summary(text) == "The harbour was closed for three days after the storm. The ships waited outside."
+    assert (
+        await client.summary(text) == "The harbour was closed for three days after the storm. The ships waited outside."
+    )
 
 
 @pytest.mark.parametrize(

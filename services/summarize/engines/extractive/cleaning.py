@@ -2,12 +2,16 @@
 
 import re
 
+from services.summarize.engines.extractive.wordlist import word_set
+
 _FILLER = re.compile(
-    r"(?:(?<=[\s,.…–—-])|^)(?:[Uu]+[hm]+|[Uu]hm+|[Ee]r+m?|[Hh]m+|[Mm]m+|[Mm]hm|[Uu]h-huh|[Aa]h)(?![\w'’-])(?:[,.…]*(?=\s|$))\s*"
+    r"(?:(?<=[\s,.…–—-])|^)(?:[Uu]+[hm]+|[Uu]hm+|[Ee]r+m?|[Hh]m+|[Mm]m+|[Mm]hm|[Uu]h-huh"
+    r"|[Aa]h)(?![\w'’-])(?:[,.…]*(?=\s|$))\s*"
 )
 _YOU_KNOW = re.compile(
     r"(?<!\bdo )(?<!\bdid )(?<!\bif )(?<!\bas )(?<!\blet )(?<!\bhow )(?<!\bwould )(?<!\bthing )(?<!\bwhat )(?<!n't )"
-    r"\byou know\b(?! (?:what|that|how|who|where|when|why|about|the|it|if|him|her|them|me|us|my|your|this|these|which|any)\b)"
+    r"\byou know\b(?! (?:what|that|how|who|where|when|why|about|the|it|if|him|her|them|me|us|my|your"
+    r"|this|these|which|any)\b)"
     r",?",
     re.IGNORECASE,
 )
@@ -15,8 +19,10 @@ _ASIDE = re.compile(r"(?:^|(?<=,\s))(?:i mean|like|basically|sort of|kind of|let
 _CUT_OFF = re.compile(r"(?<!\S)[^\W\d_]{1,6}-(?=\s+[^\W\d_])(?!\s+(?:to|and|or)\b)\s+")
 _WORD = r"[^\W_]+(?:['’][^\W_]+)?"
 _REPEATED = re.compile(rf"\b({_WORD}(?: {_WORD}){{0,3}})(?:,? \1\b(?!['’]))+", re.IGNORECASE)
-_MEANT_TWICE = frozenset(
-    "had that zero oh one two three four five six seven eight nine ten hundred double bye".split()
+_MEANT_TWICE = word_set(
+    """
+    had that zero oh one two three four five six seven eight nine ten hundred double bye
+    """
 )
 _SPACES = re.compile(r"\s+")
 _SPACE_BEFORE = re.compile(r"\s+([,.;:!?…](?:\s|$))")

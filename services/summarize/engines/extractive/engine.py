@@ -117,4 +117,8 @@ def _line(action: Action, speaker: str | None, speakers: list[str]) -> str:
     elif who.lower() == "you" and speaker and len(speakers) == 2:
         who = next(other for other in speakers if other != speaker)
     when = f" ({action.when})" if action.when else ""
-    return f"- {capitalize(who)}: {clip(action.task, _TASK_CHARS)}{when}" if who else f"- {clip(action.task, _TASK_CHARS)}{when}"
+    return (
+        f"- {capitalize(who)}: {clip(action.task, _TASK_CHARS)}{when}"
+        if who
+        else f"- {clip(action.task, _TASK_CHARS)}{when}"
+    )

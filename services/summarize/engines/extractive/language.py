@@ -1,25 +1,32 @@
-"""The words of a text, as far as counting them needs to know a language, and whether that language looks like English."""
+"""The words of a text that carry meaning, and whether the text looks like English."""
 
 import re
 import unicodedata
 
-_STOP_WORDS = frozenset(
-    "a about actually after again all also am an and another any are as at be because been before being both but by can"
-    " can't could did didn't do does doesn't doing don't done down each even every few for from get gets getting go goes"
-    " going gonna got had has have haven't having he he's her here hers him his how i i'd i'll i'm i've if in into is isn't"
-    " it it's its itself just kind know let let's like little lot make many may maybe me mean might more most much must my"
-    " no not now of off oh ok okay on once one only or other our out over own put quite really right said same say see"
-    " she she's should so some something sort still such sure take than thank thanks that that's the their them then"
-    " there there's these they they're thing things think this those though through to too two under until up us very"
-    " want was wasn't way we we'll we're we've well went were what what's when where which while who why will with would"
-    " yeah yep yes yet you you'll you're you've your um umm uh uhh uhm er erm hm hmm mm mhm ah".split()
+from services.summarize.engines.extractive.wordlist import word_set
+
+_STOP_WORDS = word_set(
+    """
+    a about actually after again all also am an and another any are as at be because been before being both but
+    by can can't could did didn't do does doesn't doing don't done down each even every few for from get gets
+    getting go goes going gonna got had has have haven't having he he's her here hers him his how i i'd i'll i'm
+    i've if in into is isn't it it's its itself just kind know let let's like little lot make many may maybe me
+    mean might more most much must my no not now of off oh ok okay on once one only or other our out over own
+    put quite really right said same say see she she's should so some something sort still such sure take than
+    thank thanks that that's the their them then there there's these they they're thing things think this those
+    though through to too two under until up us very want was wasn't way we we'll we're we've well went were
+    what what's when where which while who why will with would yeah yep yes yet you you'll you're you've your um
+    umm uh uhh uhm er erm hm hmm mm mhm ah
+    """
 )
 # Function words that English has almost alone (not "in", "die", "me", "was").
-_ENGLISH = frozenset(
-    "the and of to is that it you we he she they have had were with this are be been not from what which would could should"
-    " will i'm it's don't i'll there their been because about your our my his how who when where can do did just so but"
-    .split()
-)  # fmt: skip
+_ENGLISH = word_set(
+    """
+    the and of to is that it you we he she they have had were with this are be been not from what which would
+    could should will i'm it's don't i'll there their been because about your our my his how who when where can
+    do did just so but
+    """
+)
 _EDGES = "".join(map(chr, range(0x21, 0x30))) + ":;<=>?@[\\]^_`{|}~…。！？؟،؛।॥།։、，；：「」『』（）《》“”‘’«»¡¿–—·・"
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"

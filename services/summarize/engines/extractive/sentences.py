@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator
 
+from services.summarize.engines.extractive.wordlist import word_set
+
 _MAX_SENTENCE_WORDS = 45
 _MAX_SENTENCE_CHARS = 300
 _MIN_UTTERANCE_WORDS, _AIM_UTTERANCE_WORDS, _MAX_UTTERANCE_WORDS = 5, 14, 28
@@ -12,19 +14,23 @@ _DENSE_CHARS_PER_WORD = 20
 _DENSE_PIECE = re.compile(r".{1,79}[、，；：,;:]|.{1,80}")
 
 _END = re.compile(r"(?:[。！？]+[”’」』）]*\s*)|(?:[.!?…؟।॥።։]+[\"'”’)\]»]*(?:\s+|$))")
-_ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof st mt jr sr vs gen col capt lt rev hon etc e.g i.e inc ltd co corp no vol fig approx dept est ext".split()
+_ABBREVIATIONS = word_set(
+    """
+    mr mrs ms dr prof st mt jr sr vs gen col capt lt rev hon etc e.g i.e inc ltd corp vol fig approx dept
+    """
 )
 _OPENERS = {
-    **dict.fromkeys("okay ok alright anyway let's lets".split(), 8.0),
-    **dict.fromkeys("so but then now well also please next finally i'll we'll".split(), 5.0),
-    **dict.fromkeys("and because i we can could if".split(), 3.0),
-    **dict.fromkeys("he she they you it when which this that there".split(), 1.0),
+    **dict.fromkeys(word_set("okay ok alright anyway let's lets"), 8.0),
+    **dict.fromkeys(word_set("so but then now well also please next finally i'll we'll"), 5.0),
+    **dict.fromkeys(word_set("and because i we can could if"), 3.0),
+    **dict.fromkeys(word_set("he she they you it when which this that there"), 1.0),
 }
 # Words that must not be the last of an utterance.
-_LEANING = frozenset(
-    "a an and as at because but by can could for from if in into is it's my of on or our please so than that the their to"
-    " we were when which will with would you your i he she they before after until not then".split()
+_LEANING = word_set(
+    """
+    a an and as at because but by can could for from if in into is it's my of on or our please so than that the
+    their to we were when which will with would you your i he she they before after until not then
+    """
 )
 
 
@@ -60,16 +66,14 @@ def _cut(sentence: str) -> Iterator[str]:
         return
     words = [word[at : at + _MAX_WORD_CHARS] for word in words for at in range(0, len(word), _MAX_WORD_CHARS)]
     start = 0
-    while len(words) - start > _AIM_UTTERANCE_WORDS + _MIN_UTTERANCE_WORDS or _length(words[start:]) > _MAX_SENTENCE_CHARS:
+    while (
+        len(words) - start > _AIM_UTTERANCE_WORDS + _MIN_UTTERANCE_WORDS or _length(words[start:]) > _MAX_SENTENCE_CHARS
+    ):
         end = _best_cut(words, start)
         yield " ".join(words[start:end])
         start = end
     if start < len(words):
         yield " ".join(words[start:])
-
-
-def _length(words: list[str]) -> int:
-    return sum(map(len, words)) + len(words)
 
 
 def _best_cut(words: list[str], start: int) -> int:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -14,17 +15,22 @@ _POINT_CHARS = 160
 _HEADLINE_CHARS = 100
 _GOOD_CONTENT_WORDS = 7
 _LEAD_IN = re.compile(
-    r"^(?:(?:um+|uh+|and|so|but|well|okay|ok|yeah|yes|now|then|also|right|alright|basically|actually|anyway|i think(?: that)?|i guess"
+    r"^(?:(?:um+|uh+|and|so|but|well|okay|ok|yeah|yes|now|then|also|right|alright|basically|actually"
+    r"|anyway|i think(?: that)?|i guess"
     r"|i mean|i would say|as i said|you see|of course|in fact)\b,?\s+)+",
     re.IGNORECASE,
 )
 # Beginnings that lean on a sentence which the summary may not have.
 _LEANS_BACK = re.compile(
-    r"^(?:it|this|that|these|those|they|he|she|them|which|because|or|such|there|here|him|her|yes|no|yeah|okay)\b", re.IGNORECASE
+    r"^(?:it|this|that|these|those|they|he|she|them|which|because|or|such|there|here|him|her|yes|no"
+    r"|yeah|okay)\b",
+    re.IGNORECASE,
 )
 # The end of a sentence after which no space is written.
 _UNSPACED_END = re.compile(r"[。！？\u3040-\u9fff]$")
-_CLAUSE = re.compile(r"[,;:—–]\s+|[、，；：]|\s(?=(?:because|although|which|so that|while|whereas|unless)\s)", re.IGNORECASE)
+_CLAUSE = re.compile(
+    r"[,;:—–]\s+|[、，；：]|\s(?=(?:because|although|which|so that|while|whereas|unless)\s)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,7 @@ def brief(ranked: Ranked) -> Iterator[str]:
 def detailed(ranked: Ranked) -> Iterator[str]:
     """Yield paragraphs of two to four sentences, one for each stretch of the text."""
     bounds = _stretches(ranked)
-    for number, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for number, (start, end) in enumerate(pairwise(bounds)):
         count = min(4, max(2, (end - start) // 4))
         chosen = choose(ranked.space, ranked.scores, range(start, end), count, relevance=0.75)
         for place, piece in enumerate(_prose(ranked.sentences[at] for at in sorted(chosen))):
@@ -89,7 +95,7 @@ def _fitness(sentence: str, n_content_words: int) -> float:
 
 
 def _stretches(ranked: Ranked) -> list[int]:
-    """Return where the stretches of the text begin, and its end: near even cuts, where the words on both sides differ most."""
+    """Return where the stretches of the text begin, and its end: near even cuts, where the words change most."""
     n = len(ranked.sentences)
     count = min(6, max(1, n // 5))
     size = n / count

@@ -20,10 +20,10 @@ _VOICE = re.compile(r"<v(?:\.[\w.]+)? ([^<>]{1,40})>")
 _CLOCK = re.compile(r"^(?:[\[(]\d{1,2}(?::\d{2}){1,2}(?:[.,]\d{1,3})?[\])]|\d{1,2}:\d{2}:\d{2}(?:[.,]\d{1,3})?)\s*")
 _LABEL = re.compile(r"([^\W\d_][\w.'’&-]*(?: [\w.'’&()-]+){0,3}) ?(?::(?: |$)|：)")
 _INLINE_LABEL = re.compile(r"(?<=\S) (?=speaker[ _]\d{1,3} ?: )", re.IGNORECASE)
-_NOT_A_NAME = frozenset(
-    "action|action item|action items|agenda|answer|conclusion|decision|example|follow up|follow-up|follow-ups|http|https"
-    "|idea|important|note|notes|next step|next steps|outcome|ps|question|remember|reminder|result|summary|task|tasks"
-    "|to do|to-do|todo|topic|update|warning".split("|")
+_NOT_A_NAME = re.compile(
+    r"action|action items?|agenda|answer|conclusion|decision|example|follow[ -]ups?|https?|idea|important|notes?"
+    r"|next steps?|outcome|ps|question|remember|reminder|result|summary|tasks?|to[ -]?do|topic|update|warning",
+    re.IGNORECASE,
 )
 _TERMINAL = re.compile(r"[.!?…。！？؟।॥።։]")
 _ENDS_TERMINAL = re.compile(r"[.!?…。！？؟।॥።։:][\"'”’)\]»」』]*$")
@@ -76,6 +76,6 @@ def _split_label(line: str) -> tuple[str | None, str]:
         return None, line
     name = match[1]
     looks_named = all(not word[0].islower() for word in name.split()) or name.lower().startswith("speaker")
-    if not looks_named or name.lower() in _NOT_A_NAME:
+    if not looks_named or _NOT_A_NAME.fullmatch(name):
         return None, line
     return name, line[match.end() :].strip()
