@@ -18,7 +18,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from services.common.audio import SAMPLE_RATE
+from services.common.audio import MAX_MESSAGE_BYTES, SAMPLE_RATE
 
 Samples = npt.NDArray[np.int16]
 Span = tuple[float, float]
@@ -139,6 +139,16 @@ def wheel_recordings() -> Samples:
 def looped(samples: Samples, seconds: float) -> Samples:
     """Repeat `samples` to a length of `seconds`."""
     return np.resize(samples, round(seconds * SAMPLE_RATE))
+
+
+def pcm_messages(pcm: bytes, total_bytes: int | None = None) -> Iterator[bytes]:
+    """Cut PCM into messages of the largest size, again and again from its start until `total_bytes` are sent."""
+    remaining = len(pcm) if total_bytes is None else total_bytes
+    while remaining:
+        for start in range(0, min(len(pcm), remaining), MAX_MESSAGE_BYTES):
+            message = pcm[start : start + min(MAX_MESSAGE_BYTES, remaining)]
+            remaining -= len(message)
+            yield message
 
 
 def voiced_spans(samples: Samples, *, below_peak_db: float, bridge_s: float) -> list[Span]:

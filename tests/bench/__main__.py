@@ -1,0 +1,78 @@
+"""Measures the whole system: `python -m tests.bench`; prints a table, saves JSON and plots under build/bench."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.bench import memory, report, speakers, speed, start, words
+from tests.bench.data import BenchData
+from tests.bench.figures import Figure, Measured
+from tests.bench.plan import Plan
+from tests.bench.system import System
+
+_FOLDER = Path("build/bench")
+# Speed first, while the machine is cool.
+_ON_WHEEL: dict[str, Callable[[System, Plan], Measured]] = {
+    "start": start.measure,
+    "speed": speed.measure,
+    "memory": memory.measure,
+}
+_ON_DATA: dict[str, Callable[[System, Plan, BenchData], Measured]] = {
+    "wer": words.measure_wer,
+    "nospeech": words.measure_nospeech,
+    "times": words.measure_times,
+    "der": speakers.measure_der,
+    "speakers": speakers.measure_words,
+}
+
+
+def main() -> int:
+    """Measure the chosen groups; return 1 where a figure misses its target or could not be taken."""
+    names = (*_ON_WHEEL, *_ON_DATA)
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--quick", action="store_true", help="once and on less: minutes, and fewer verdicts")
+    parser.add_argument("--long", action="store_true", help="hours of audio for memory, a fresh clone for the start")
+    arguments = parser.parse_args()
+    if arguments.quick and arguments.long:
+        parser.error("--quick and --long exclude each other")
+    folder = os.environ.get("BENCH_DATA")
+    try:
+        data = BenchData(Path(folder)) if folder else None
+    except FileNotFoundError as error:
+        parser.error(str(error))
+    plan = Plan(arguments.quick, arguments.long)
+    described = report.machine()
+    _FOLDER.mkdir(parents=True, exist_ok=True)
+    figures: list[Figure] = []
+    series: dict[str, object] = {}
+    failed = False
+    for name in arguments.only:
+        try:
+            measured = _measure(name, plan, data)
+        except Exception as error:  # one group's failure must not cost the others' figures
+            failed = True
+            measured = Measured([Figure(name, None, note=f"failed: {error!r}")])
+        figures += measured.figures
+        series |= measured.series
+        report.save(_FOLDER, described, figures, series)
+    print(report.table(figures))
+    print(f"\nSaved to {_FOLDER}.")
+    return 1 if failed or any(figure.passed is False for figure in figures) else 0
+
+
+def _measure(name: str, plan: Plan, data: BenchData | None) -> Measured:
+    """Measure one group on programs that have just been started."""
+    if name in _ON_DATA and data is None:
+        return Measured([Figure(name, None, note="not measured: BENCH_DATA is not set")])
+    with System(_FOLDER) as system:
+        if name in _ON_WHEEL:
+            return _ON_WHEEL[name](system, plan)
+        assert data is not None
+        return _ON_DATA[name](system, plan, data)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

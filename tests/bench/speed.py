@@ -1,0 +1,65 @@
+"""Speed: the chain's wall time beside the slowest engine's, and real-time factors by length."""
+
+from collections import defaultdict
+from statistics import median
+
+from services.common.audio import SAMPLE_RATE
+from tests.bench.alone import engine_alone
+from tests.bench.data import looped, wav_bytes, wheel_recordings
+from tests.bench.figures import Figure, Measured, Target
+from tests.bench.plan import Plan
+from tests.bench.system import System
+
+_LENGTHS_S = (30.0, 44.0, 120.0, 600.0)
+_RTF_PLAIN, _RTF_DIARIZED, _RTF_DIARIZED_SHORT = 0.06, 0.15, 0.3
+_SHORT_S = 120.0
+_CHAIN_RATIO = 1.25
+
+
+def measure(system: System, plan: Plan) -> Measured:
+    """Time the wheel's recordings, joined to several lengths, through the edge and through the engines alone."""
+    lengths = [length for length in _LENGTHS_S if length <= plan.max_recording_s]
+    recordings = {f"{length:g}": looped(wheel_recordings(), length) for length in lengths}
+    system.transcribe(wav_bytes(recordings["30"]), diarize=True)
+    walls: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for turn in range(plan.repeats):
+        plan.say(f"speed: {turn + 1} of {plan.repeats}")
+        for kind in ("asr", "diarize"):
+            for name, result in engine_alone(kind, recordings).items():
+                walls[kind, name].append(result.wall_s)
+        for name, samples in recordings.items():
+            for way, diarize in (("plain", False), ("diarized", True)):
+                walls[way, name].append(system.transcribe(wav_bytes(samples), diarize=diarize).wall_s)
+    wall_s = {key: median(values) for key, values in walls.items()}
+    longest = f"{lengths[-1]:g}"
+    slowest = max(("asr", "diarize"), key=lambda kind: wall_s[kind, longest])
+    figures = [
+        Figure(
+            f"chain over slowest engine alone, {longest} s",
+            wall_s["diarized", longest] / wall_s[slowest, longest],
+            target=Target(_CHAIN_RATIO) if lengths == list(_LENGTHS_S) else None,
+            alone=1.0,
+            note=f"{wall_s['diarized', longest]:.1f} s; alone: asr {wall_s['asr', longest]:.1f} s, "
+            f"diarize {wall_s['diarize', longest]:.1f} s",
+        )
+    ]
+    for name, samples in recordings.items():
+        length = len(samples) / SAMPLE_RATE
+        slow = _RTF_DIARIZED_SHORT if length < _SHORT_S else _RTF_DIARIZED
+        figures += [
+            Figure(
+                f"RTF without diarization, {name} s",
+                wall_s["plain", name] / length,
+                target=Target(_RTF_PLAIN),
+                alone=wall_s["asr", name] / length,
+            ),
+            Figure(
+                f"RTF with diarization, {name} s",
+                wall_s["diarized", name] / length,
+                target=Target(slow),
+                alone=max(wall_s["asr", name], wall_s["diarize", name]) / length,
+            ),
+        ]
+    ways = ("plain", "diarized", "asr", "diarize")
+    rtf = {way: [wall_s[way, f"{length:g}"] / length for length in lengths] for way in ways}
+    return Measured(figures, {"rtf": {"lengths_s": lengths, **rtf}})

@@ -1,0 +1,83 @@
+"""Words: error rate on read speech, words invented where nobody speaks, and times of spoken digits."""
+
+from statistics import median
+
+from whisper_normalizer.english import EnglishTextNormalizer
+
+from tests.bench.alone import engine_alone
+from tests.bench.data import BenchData, decode, wav_bytes
+from tests.bench.figures import Figure, Measured, Target
+from tests.bench.plan import Plan
+from tests.bench.scoring import TimeError, digit_time_errors, plain_words, word_error_rate
+from tests.bench.system import System
+
+_WORD_TIME_MS = 60.0
+
+
+def measure_wer(system: System, plan: Plan, data: BenchData) -> Measured:
+    """Transcribe `en_read` (trust A and B) through the edge, and by the engine alone on stock Silero chunks."""
+    plan.say("words: read speech")
+    entries = data.labelled("en_read", ("A", "B"))
+    references = [entry.text for entry in entries]
+    alone = engine_alone("asr", {entry.path.name: decode(entry.path) for entry in entries})
+    chain = [system.transcribe(entry.path.read_bytes(), diarize=False).body["text"] for entry in entries]
+    normalize = EnglishTextNormalizer()
+    alone_wer = word_error_rate(references, [alone[entry.path.name].text for entry in entries], normalize)
+    figure = Figure(
+        "WER, en_read",
+        word_error_rate(references, chain, normalize),
+        target=Target(alone_wer),
+        alone=alone_wer,
+        note=f"{len(entries)} files; Whisper's English normalizer",
+    )
+    texts = {
+        entry.path.name: {"reference": entry.text, "chain": text, "alone": alone[entry.path.name].text}
+        for entry, text in zip(entries, chain, strict=True)
+    }
+    return Measured([figure], {"wer_texts": texts})
+
+
+def measure_nospeech(system: System, plan: Plan, data: BenchData) -> Measured:
+    """Count the words found in recordings in which nobody speaks."""
+    plan.say("words: recordings without speech")
+    entries = data.labelled("nospeech", ("A", "B"))
+    alone = engine_alone("asr", {entry.path.name: decode(entry.path) for entry in entries})
+    texts = {
+        entry.path.name: system.transcribe(entry.path.read_bytes(), diarize=False).body["text"] for entry in entries
+    }
+    invented = sum(len(plain_words(text)) for text in texts.values())
+    alone_invented = sum(len(plain_words(result.text)) for result in alone.values())
+    note = "; ".join(f"{name}: {text}" for name, text in texts.items() if text)
+    figure = Figure("words invented, nospeech", invented, "words", Target(0), alone_invented, note)
+    return Measured([figure])
+
+
+def measure_times(system: System, plan: Plan, data: BenchData) -> Measured:
+    """Compare the times of correctly recognized digits with the energy edges of the clips they were joined from."""
+    recordings = data.digit_recordings(1 if plan.quick else 5)
+    errors: list[TimeError] = []
+    segments = estimated = 0
+    for recording in recordings:
+        plan.say(f"words: times of digits, {recording.name}")
+        answer = system.transcribe(wav_bytes(recording.samples), diarize=False)
+        errors += digit_time_errors(recording.digits, answer.words)
+        segments += len(answer.body["segments"])
+        estimated += sum("timing" in segment for segment in answer.body["segments"])
+    spoken = sum(len(recording.digits) for recording in recordings)
+    note = f"{len(errors)} correct words of {spoken} digits; edges: within 30 dB of the clip's loudest 10 ms"
+    aligned = [error for error in errors if not error.estimated]
+    figures = [
+        Figure(
+            "word onset error, digits", _median_ms([e.onset_s for e in errors]), "ms", Target(_WORD_TIME_MS), note=note
+        ),
+        Figure("word end error, digits", _median_ms([e.end_s for e in errors]), "ms", Target(_WORD_TIME_MS)),
+        Figure("word onset error, aligned only", _median_ms([e.onset_s for e in aligned]), "ms"),
+        Figure("word end error, aligned only", _median_ms([e.end_s for e in aligned]), "ms"),
+        Figure("estimated segments, digits", 100 * estimated / segments if segments else None, "%"),
+    ]
+    histogram = {"onset_s": [e.onset_s for e in errors], "end_s": [e.end_s for e in errors]}
+    return Measured(figures, {"word_time_errors": histogram})
+
+
+def _median_ms(errors_s: list[float]) -> float | None:
+    return 1000 * median(abs(error) for error in errors_s) if errors_s else None
