@@ -62,7 +62,12 @@ async def abort(context: "grpc.aio.ServicerContext[object, object]", error: SttE
 
 async def from_call(call: "grpc.aio.Call", error: grpc.aio.AioRpcError, service: str) -> SttError:
     """Read back what `abort` wrote; a bare status of the channel becomes an error that names `service`."""
-    status = await rpc_status.aio.from_call(call)
+    return from_error(error, service)
+
+
+def from_error(error: grpc.aio.AioRpcError, service: str) -> SttError:
+    """Read back what `abort` wrote; a bare status of the channel becomes an error that names `service`."""
+    status = rpc_status.from_call(error)
     reason: Reason | None = None
     retry_after_s: float | None = None
     for detail in status.details if status else ():
