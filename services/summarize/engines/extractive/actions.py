@@ -67,12 +67,7 @@ def _clauses(sentence: str) -> list[str]:
     for match in phrases.CLAUSE_BREAK.finditer(sentence):
         before = sentence[start : match.start()]
         # "If you send it, I'll ..." and "Tom, can you ...": the first part belongs to the second.
-        if len(before.split()) < 3 or re.match(
-            r"(?:if|when|once|as soon as|after"
-            r"|before)\b",
-            before,
-            re.IGNORECASE,
-        ):
+        if len(before.split()) < 3 or phrases.CONDITION.match(before):
             continue
         pieces.append(before)
         start = match.end()
@@ -102,9 +97,8 @@ def _in_clause(clause: str, called: str | None, is_question: bool) -> list[Actio
     if is_question:
         return []
     if match := phrases.REMIND.match(clause):
-        return _action(
-            "we" if re.match(r"make sure (?:that )?we", clause, re.IGNORECASE) else you, match[1], is_certain=True
-        )
+        is_ours = clause.lower().startswith(("make sure we", "make sure that we"))
+        return _action("we" if is_ours else you, match[1], is_certain=True)
     if (match := phrases.PLEASE.search(clause)) and not phrases.STORY.search(clause):
         return _action(you, match[1], steering=STEERING_OTHERS)
     if (match := phrases.IMPERATIVE.match(clause)) and match[1].split()[0].lower() in ERRANDS:

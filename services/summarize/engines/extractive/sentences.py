@@ -66,9 +66,8 @@ def _cut(sentence: str) -> Iterator[str]:
         return
     words = [word[at : at + _MAX_WORD_CHARS] for word in words for at in range(0, len(word), _MAX_WORD_CHARS)]
     start = 0
-    while (
-        len(words) - start > _AIM_UTTERANCE_WORDS + _MIN_UTTERANCE_WORDS or _length(words[start:]) > _MAX_SENTENCE_CHARS
-    ):
+    enough = _AIM_UTTERANCE_WORDS + _MIN_UTTERANCE_WORDS
+    while len(words) - start > enough or len(" ".join(words[start:])) > _MAX_SENTENCE_CHARS:
         end = _best_cut(words, start)
         yield " ".join(words[start:end])
         start = end

@@ -15,15 +15,13 @@ _POINT_CHARS = 160
 _HEADLINE_CHARS = 100
 _GOOD_CONTENT_WORDS = 7
 _LEAD_IN = re.compile(
-    r"^(?:(?:um+|uh+|and|so|but|well|okay|ok|yeah|yes|now|then|also|right|alright|basically|actually"
-    r"|anyway|i think(?: that)?|i guess"
-    r"|i mean|i would say|as i said|you see|of course|in fact)\b,?\s+)+",
+    r"^(?:(?:um+|uh+|and|so|but|well|okay|ok|yeah|yes|now|then|also|right|alright|basically|actually|anyway"
+    r"|i think(?: that)?|i guess|i mean|i would say|as i said|you see|of course|in fact)\b,?\s+)+",
     re.IGNORECASE,
 )
 # Beginnings that lean on a sentence which the summary may not have.
 _LEANS_BACK = re.compile(
-    r"^(?:it|this|that|these|those|they|he|she|them|which|because|or|such|there|here|him|her|yes|no"
-    r"|yeah|okay)\b",
+    r"^(?:it|this|that|these|those|they|he|she|them|which|because|or|such|there|here|him|her|yes|no|yeah|okay)\b",
     re.IGNORECASE,
 )
 # The end of a sentence after which no space is written.
