@@ -16,9 +16,10 @@ from services.asr.spoken import Slot, slots
 
 _FRAME = SAMPLE_RATE // 100
 _FILLERS = ("<", "[", "+")
-# Digital silence, as in telephone audio above 4 kHz, is nothing the acoustic model ever saw: more of the joined digits
-# align, and their ends are found better, with this much noise (of 32768) under them.
-_NOISE = 20.0
+# Digital silence, as in telephone audio above 4 kHz, is nothing the acoustic model ever saw: with this much noise under
+# them, beside a level of 1, more joined digits align and their ends are found better. At ten times as much fewer do.
+_NOISE = 0.01
+_LEVEL = 2000.0
 _MAX_GUESSED_WORDS = 20_000
 
 
@@ -62,9 +63,8 @@ class ForcedAligner:
         states, arcs = _arcs(graph)
         decoder.add_fsg("words", decoder.create_fsg("words", 0, states, arcs))
         decoder.activate_search("words")
-        noisy = samples + self._random.normal(0.0, _NOISE, len(samples))
         decoder.start_utt()
-        decoder.process_raw(noisy.clip(-32768, 32767).astype("<i2").tobytes(), full_utt=True)
+        decoder.process_raw(self._prepare(samples), full_utt=True)
         decoder.end_utt()
         if decoder.hyp() is None:
             return None
@@ -73,6 +73,13 @@ class ForcedAligner:
             for segment in decoder.seg()
             if not segment.word.startswith(_FILLERS)
         ]
+
+    def _prepare(self, samples: Pcm) -> bytes:
+        """Return the samples at a common level, with a little noise."""
+        audio = samples.astype(np.float32)
+        audio /= max(1.0, float(np.sqrt(np.mean(audio**2))))
+        audio += self._random.standard_normal(len(audio), np.float32) * _NOISE
+        return (audio * _LEVEL).clip(-32768, 32767).astype("<i2").tobytes()
 
     def _know(self, words: set[str]) -> None:
         """Add a guess at the pronunciation of each word that the dictionary lacks."""
@@ -90,7 +97,7 @@ class ForcedAligner:
 
 def _load() -> Decoder:
     # Two frames of 10 ms share their scores, which halves the work and loses nothing measurable. Readers pause often.
-    return Decoder(lm=None, ds=2, silprob=0.5, loglevel="FATAL")
+    return Decoder(lm=None, ds=2, silprob=0.1, loglevel="FATAL")
 
 
 def _arcs(graph: Sequence[Slot]) -> tuple[int, list[tuple[int, int, float, str | None]]]:
