@@ -4,7 +4,7 @@ Leaving any method early, by cancellation or by not asking for more, cancels its
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Self
 
@@ -19,7 +19,7 @@ from services.common.audio import MAX_MESSAGE_BYTES
 from services.common.channels import open_channel
 from services.common.errors import Reason, SttError
 from services.common.interceptors import REQUEST_ID_KEY
-from services.common.rpc_errors import from_call
+from services.common.rpc_errors import from_error
 from services.edge import convert
 from services.edge.engine import Catalog, Diarized, Progress, Recognized, Recording, Style, Summary
 from services.edge.settings import EdgeSettings
@@ -157,12 +157,40 @@ class Backends:
 @asynccontextmanager
 async def _call(service: str, call: Any) -> AsyncIterator[Any]:
     """Turn the error of `call` into an SttError, and cancel it where it is left early."""
+    ending = _Ending(call)
     try:
         yield call
     except grpc.aio.AioRpcError as error:
-        raise await from_call(call, error, service) from error
+        raise from_error(ending.error or error, service) from error
     finally:
         call.cancel()
+
+
+class _Ending:
+    """How an RPC ended: a write that fails because it ended replaces its status by a bare INTERNAL afterwards.
+
+    See https://github.com/grpc/grpc/issues/36066; it happens to more than half of the calls that are refused while
+    audio is being sent.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self.error: grpc.aio.AioRpcError | None = None
+        call.add_done_callback(self._keep)
+
+    def _keep(self, call: Any) -> None:
+        if self.error is None:
+            code, details, trailing = (_known(part()) for part in (call.code, call.details, call.trailing_metadata))
+            self.error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details)
+
+
+def _known(part: Coroutine[Any, Any, Any]) -> Any:
+    """Return what `part` awaits, which of an RPC that is done is there without waiting."""
+    try:
+        part.send(None)
+    except StopIteration as done:
+        return done.value
+    part.close()
+    raise AssertionError("the RPC is not done")
 
 
 def _metadata() -> tuple[tuple[str, str], ...]:

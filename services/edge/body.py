@@ -9,8 +9,6 @@ from services.common.errors import Reason, SttError
 from services.edge.errors import invalid
 
 READ_BYTES = 65_536
-_RATE_GRACE_S = 60.0
-"""How long a body may take before its average rate is looked at."""
 
 
 class Body:
@@ -66,6 +64,6 @@ class Body:
         if self._count_bytes > self.limit_bytes:
             raise self.too_large
         elapsed_s = self._loop.time() - self._started_s
-        if elapsed_s > _RATE_GRACE_S and self._count_bytes < self._min_rate * elapsed_s:
+        if elapsed_s > self._idle_s and self._count_bytes < self._min_rate * elapsed_s:
             raise SttError(Reason.IDLE_TIMEOUT, f"The body comes with fewer than {self._min_rate} bytes a second.")
         return data

@@ -41,7 +41,7 @@ class EdgeSettings(Settings):
 
     body_idle_s: float = Field(30, description="Seconds a client may send nothing of a body before it is ended.", gt=0)
     min_body_rate: int = Field(
-        2048, description="Bytes a second a body must come with, on average after the first minute."
+        2048, description="Bytes a second a body must come with, on average, once it takes longer than that.", ge=0
     )
     keepalive_s: float = Field(
         75, description="Seconds to wait for a request's whole head, on a new and on a used connection.", gt=0

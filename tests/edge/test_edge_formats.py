@@ -149,9 +149,7 @@ def transcripts(draw: st.DrawFn) -> Transcript:
         segments.append(Segment(words[0].start_s, at_s, text, 0.9, tuple(words), speaker=speaker))
     numbers = {s.speaker: None for s in segments}
     order = {speaker: i for i, speaker in enumerate(numbers, 1)}
-    renumbered = [
-        Segment(s.start_s, s.end_s, s.text, 0.9, s.words, speaker=order[s.speaker]) for s in segments
-    ]
+    renumbered = [Segment(s.start_s, s.end_s, s.text, 0.9, s.words, speaker=order[s.speaker]) for s in segments]
     return transcript(*renumbered)
 
 

@@ -20,9 +20,7 @@ def said(start_s: float, text: str, word_s: float = 0.3, estimated: bool = False
         else:
             words.append(Word(token, at_s, at_s + word_s, 0.5 + 0.1 * len(words)))
             at_s += word_s
-    return Segment(
-        start_s, words[-1].end_s, " ".join(w.text for w in words), 0.77, tuple(words), estimated
-    )
+    return Segment(start_s, words[-1].end_s, " ".join(w.text for w in words), 0.77, tuple(words), estimated)
 
 
 def lines(segments: Sequence[Segment]) -> list[tuple[int | None, str]]:
