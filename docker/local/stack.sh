@@ -8,6 +8,9 @@ pid_file=$state/pid
 log=$state/log
 url="http://${EDGE_HOST:-127.0.0.1}:$EDGE_PORT"
 wait_s=${STACK_WAIT_S:-90}
+# Whoever presses Ctrl-C wants everything to end now; the programs' own default gives running requests longer.
+export EDGE_GRACE_S="${EDGE_GRACE_S:-0.5}" ASR_GRACE_S="${ASR_GRACE_S:-0.5}"
+export DIARIZE_GRACE_S="${DIARIZE_GRACE_S:-0.5}" SUMMARIZE_GRACE_S="${SUMMARIZE_GRACE_S:-0.5}"
 
 running() { [ -s "$pid_file" ] && kill -0 "$(cat "$pid_file")" 2>/dev/null; }
 

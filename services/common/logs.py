@@ -1,5 +1,6 @@
 """Structured logs to standard error: events with fields, never audio, text, tokens or query strings."""
 
+import asyncio
 import logging
 import sys
 
@@ -9,20 +10,24 @@ import structlog
 def configure(level: str, fmt: str, program: str) -> None:
     """Send structlog and the standard library's logging through one renderer.
 
-    `level` is a logging level's name, `fmt` is "console" or "json"; `program` is a field of every line.
+    `level` is a logging level's name, `fmt` is "console" or "json"; `program` is a field of every JSON line, while the
+    console's reader sees whose it is.
     """
+    is_json = fmt == "json"
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.EventRenamer("event"),
+        structlog.processors.TimeStamper(fmt="iso" if is_json else "%H:%M:%S", utc=is_json),
     ]
     renderer: structlog.typing.Processor
-    if fmt == "json":
+    if is_json:
         shared.append(structlog.processors.format_exc_info)
         renderer = structlog.processors.JSONRenderer()
+        structlog.contextvars.bind_contextvars(program=program)
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+        )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
@@ -37,4 +42,9 @@ def configure(level: str, fmt: str, program: str) -> None:
         )
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    structlog.contextvars.bind_contextvars(program=program)
+    # grpc logs a traceback for each RPC that is still running when a server's grace is over.
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_not_cancellation)
+
+
+def _is_not_cancellation(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))

@@ -21,7 +21,7 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = Field(
         "console", validation_alias="LOG_FORMAT", description="For people, or one JSON object a line."
     )
-    grace_s: float = Field(3.0, description="Seconds a running request may still take after SIGTERM.", ge=0)
+    grace_s: float = Field(30.0, description="Seconds a running request may still take after SIGTERM.", ge=0)
 
 
 class GrpcSettings(Settings):

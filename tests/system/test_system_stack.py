@@ -1,0 +1,174 @@
+"""The whole house as a newcomer starts it: four real processes under the Procfile runner."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STACK = ROOT / "docker" / "local" / "stack.sh"
+NAMES = ("EDGE", "ASR", "DIARIZE", "SUMMARIZE")
+START_LIMIT_S = 90
+
+
+class Stack:
+    """`stack.sh run` on free ports, its output in a file, and every process it has started."""
+
+    def __init__(self, ports: list[int], log: Path) -> None:
+        self.url = f"http://127.0.0.1:{ports[0]}"
+        self.env = environment(ports)
+        self._log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [str(STACK), "run"], env=self.env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def output(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def wait_ready(self) -> None:
+        deadline = time.monotonic() + START_LIMIT_S
+        while "Ready at" not in self.output():
+            assert self.process.poll() is None, self.output()
+            assert time.monotonic() < deadline, self.output()
+            time.sleep(0.1)
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def program(self, name: str) -> psutil.Process:
+        return next(p for p in self.descendants() if p.cmdline()[-2:] == ["-m", f"services.{name}"])
+
+    def interrupt(self) -> None:
+        """Do what a terminal does on Ctrl-C."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def end(self) -> None:
+        everything = self.descendants() if self.process.poll() is None else []
+        self.process.terminate()
+        self.process.wait(20)
+        for process in psutil.wait_procs(everything, timeout=5)[1]:
+            process.kill()
+
+
+def environment(ports: list[int]) -> dict[str, str]:
+    env = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'build' / 'stubs'}",
+    }
+    for name, port in zip(NAMES, ports, strict=True):
+        env[f"{name}_PORT"] = str(port)
+        env[f"{name}_ADDRESS"] = f"127.0.0.1:{port}"
+    return env
+
+
+@pytest.fixture
+def stack(free_ports: list[int], tmp_path: Path) -> Iterator[Stack]:
+    stack = Stack(free_ports, tmp_path / "log")
+    try:
+        stack.wait_ready()
+        yield stack
+    finally:
+        stack.end()
+
+
+def test_the_printed_curl_line_gives_a_transcript_with_speakers(stack: Stack) -> None:
+    line = next(line for line in stack.output().splitlines() if line.strip().startswith("curl "))
+    answer = subprocess.run(line, shell=True, capture_output=True, timeout=60, check=True).stdout
+    transcript = json.loads(answer)
+    assert transcript["speakers"] == ["Speaker 1", "Speaker 2"]
+    assert transcript["duration"] == pytest.approx(28.28, abs=0.01)
+    assert len(transcript["text"].split()) > 20
+
+
+def test_ctrl_c_ends_everything_within_five_seconds(stack: Stack) -> None:
+    everything = stack.descendants()
+    assert len(everything) >= 5
+    stack.interrupt()
+    stack.process.wait(5)
+    assert psutil.wait_procs(everything, timeout=0.5)[1] == []
+
+
+def test_ctrl_c_ends_everything_while_a_recording_is_transcribed(stack: Stack, recordings: Path) -> None:
+    everything = stack.descendants()
+    curl = subprocess.Popen(
+        ["curl", "-sN", "-H", "Accept: text/event-stream", f"{stack.url}/v1/transcribe",
+         "-F", f"file=@{recordings / 'two_cities.wav'}"],
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert curl.stdout is not None
+    assert curl.stdout.readline()
+    everything = stack.descendants()
+    stack.interrupt()
+    stack.process.wait(5)
+    assert psutil.wait_procs(everything, timeout=0.5)[1] == []
+    curl.wait(5)
+    curl.stdout.close()
+
+
+def test_when_diarization_is_killed_the_runner_ends_the_rest_and_fails(stack: Stack) -> None:
+    everything = stack.descendants()
+    stack.program("diarize").kill()
+    assert stack.process.wait(10) != 0
+    assert psutil.wait_procs(everything, timeout=0.5)[1] == []
+
+
+def test_a_taken_port_is_one_sentence_that_names_the_setting(free_ports: list[int]) -> None:
+    with socket.create_server(("127.0.0.1", free_ports[1])):
+        result = subprocess.run(
+            [str(STACK), "run"], env=environment(free_ports), capture_output=True, text=True, timeout=30
+        )
+    assert result.returncode == 1
+    assert f"127.0.0.1:{free_ports[1]} (ASR_PORT)" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_missing_python_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "protos").mkdir()
+    for name in ("pyproject.toml", "protos/generate.py"):
+        (tmp_path / name).touch()
+    result = subprocess.run(
+        ["make", "-f", str(ROOT / "Makefile"), "run", "PYTHON="],
+        cwd=tmp_path, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert result.returncode != 0
+    assert "Python 3.11 or newer is needed" in result.stdout
+
+
+@pytest.fixture
+def background(free_ports: list[int], tmp_path: Path) -> Iterator[dict[str, str]]:
+    env = environment(free_ports) | {"STACK_STATE": str(tmp_path / "run")}
+    yield env
+    subprocess.run([str(STACK), "down"], env=env, timeout=30, check=False)
+
+
+def test_up_returns_when_healthy_and_down_leaves_nothing_running(background: dict[str, str]) -> None:
+    up = subprocess.run([str(STACK), "up"], env=background, capture_output=True, text=True, timeout=START_LIMIT_S)
+    assert up.returncode == 0, up.stdout + up.stderr
+    url = f"http://127.0.0.1:{background['EDGE_PORT']}/health"
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        assert json.load(answer)["status"] == "ok"
+    runner = psutil.Process(int(Path(background["STACK_STATE"], "pid").read_text()))
+    everything = [runner, *runner.children(recursive=True)]
+    down = subprocess.run([str(STACK), "down"], env=background, capture_output=True, text=True, timeout=30)
+    assert down.returncode == 0
+    assert psutil.wait_procs(everything, timeout=0.5)[1] == []
+
+
+def test_up_that_cannot_start_says_why_and_fails(background: dict[str, str]) -> None:
+    up = subprocess.run(
+        [str(STACK), "up"], env=background | {"ASR_IDLE_TIMEOUT_S": "never"},
+        capture_output=True, text=True, timeout=START_LIMIT_S,
+    )  # fmt: skip
+    assert up.returncode != 0
+    assert "ASR_IDLE_TIMEOUT_S" in up.stderr
