@@ -41,6 +41,9 @@ COMMITMENTS: list[tuple[str, str, str, str | None]] = [
     ("Dr. Patel should review the results within 24 hours.", "Patel", "review the results", "within 24 hours"),
     ("We'll ship the second batch in a couple of days, okay?", "we", "ship the second batch", "in a couple of days"),
     ("Somebody needs to clean up the shared drive.", "Somebody", "clean up the shared drive", None),
+    ("By the end of the month, we need to fix the login page.", "we", "fix the login page", "By the end of the month"),
+    ("Tomorrow John will call the supplier.", "John", "call the supplier", "Tomorrow"),
+    ("and next week i will talk to sarah about the worms", "i", "talk to sarah about the worms", "next week"),
     ("I think we need to hire another tester before the summer.", "we", "hire another tester", None),
 ]  # fmt: skip
 
@@ -85,6 +88,7 @@ OTHER_TALK = [
     "Why would you send it to him?",
     "I'll never forget that day.",
     "The report will be published in May.",
+    "I hope that the pandemic will be over and we will be able to work together again.",
 ]
 
 

@@ -21,7 +21,7 @@ ENDLESS = st.lists(st.text(st.characters(categories=["L", "Mn", "Nd"]), min_size
     " ".join
 )
 ANY_TEXT = st.one_of(st.text(max_size=400), SPOKEN, ENDLESS).filter(lambda text: any(char.isalnum() for char in text))
-on_any_machine = settings(deadline=None)
+on_any_machine = settings(deadline=None, max_examples=40)
 MAX_CHARS = {
     Style.BRIEF: 3 * 322,
     Style.DETAILED: 6 * 4 * 324,

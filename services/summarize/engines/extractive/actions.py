@@ -6,10 +6,10 @@ belong here.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.summarize.engines.extractive import phrases
-from services.summarize.engines.extractive.deadlines import names_time, take_when
+from services.summarize.engines.extractive.deadlines import names_time, take_leading_when, take_when
 from services.summarize.engines.extractive.verbs import ERRANDS, NOBODY, NOT_ACTS, STEERING, STEERING_OTHERS
 
 
@@ -57,7 +57,9 @@ def find_actions(sentence: str) -> list[Action]:
     for clause in _clauses(phrases.CONFIRMS.sub(".", sentence)):
         clause, name = _strip_lead_in(clause)
         called = name or called
-        actions += _in_clause(clause, called, is_question)
+        led = take_leading_when(clause)
+        found = _in_clause(led.task, called, is_question)
+        actions += [replace(action, when=action.when or led.when) for action in found]
     return actions
 
 
@@ -66,8 +68,9 @@ def _clauses(sentence: str) -> list[str]:
     start = 0
     for match in phrases.CLAUSE_BREAK.finditer(sentence):
         before = sentence[start : match.start()]
-        # "If you send it, I'll ..." and "Tom, can you ...": the first part belongs to the second.
-        if len(before.split()) < 3 or phrases.CONDITION.match(before):
+        # "If you send it, I'll ...", "By the end of May, we ..." and "Tom, can you ...": one clause.
+        is_time = not take_leading_when(_strip_lead_in(before)[0]).task
+        if len(before.split()) < 3 or is_time or phrases.CONDITION.match(before):
             continue
         pieces.append(before)
         start = match.end()

@@ -81,3 +81,11 @@ def take_when(text: str) -> Timed:
 def names_time(text: str) -> bool:
     """Tell whether a text says when."""
     return _WHEN.search(text) is not None
+
+
+def take_leading_when(text: str) -> Timed:
+    """Take the naming of a time off the beginning of a text ("Next week I will ...")."""
+    match = _WHEN.match(text)
+    if match is None:
+        return Timed(text, None)
+    return Timed(text[match.end() :].lstrip(" ,"), match[0].strip(" ,."))

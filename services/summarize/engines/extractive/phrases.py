@@ -47,8 +47,8 @@ REMIND = re.compile(
     _ANY_CASE,
 )
 NAMED = re.compile(
-    r"\b((?:the |our |my |your )?[^\W\d_][\w'’-]*?(?: (?:team|department|group|office|and [A-Z]\w+"
-    r"|[A-Z][\w-]*))?)"
+    r"\b((?:the |our |my |your )?[^\W\d_][\w'’-]*?(?: (?:team|department|group|office"
+    r"|and (?-i:[A-Z])\w+|(?-i:[A-Z])[\w-]*))?)"
     r"(?:'ll|'s going to|'s gonna|'s supposed to"
     rf"| {_SOON}*(?:will|shall|is going to|are going to|is gonna|needs to|need to|has to|have to|must|should"
     r"|is supposed to|agreed to|promised to|volunteered to|offered to)) (.+)",
@@ -114,7 +114,8 @@ CLAUSE_BREAK = re.compile(
     r"|action item))",
     _ANY_CASE,
 )
-CONDITION = re.compile(r"(?:if|when|once|as soon as|after|before)\b", _ANY_CASE)
+# Beginnings whose clause goes on behind the next comma or "and".
+CONDITION = re.compile(r"(?:if|when|once|as soon as|after|before)\b|.*\b(?:hope|hoping|wish|imagine)\b", _ANY_CASE)
 LEAD_IN = re.compile(
     r"^(?:and|so|okay|ok|yeah|yes|yep|sure|well|but|then|also|now|right|alright|all right|great|thanks"
     r"|thank you|perfect|good|fine"

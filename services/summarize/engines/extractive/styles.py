@@ -59,7 +59,7 @@ def detailed(ranked: Ranked) -> Iterator[str]:
     """Yield paragraphs of two to four sentences, one for each stretch of the text."""
     bounds = _stretches(ranked)
     for number, (start, end) in enumerate(pairwise(bounds)):
-        count = min(4, max(2, (end - start) // 4))
+        count = min(4, (end - start + 2) // 3 + 1)
         chosen = choose(ranked.space, ranked.scores, range(start, end), count, relevance=0.75)
         for place, piece in enumerate(_prose(ranked.sentences[at] for at in sorted(chosen))):
             yield f"\n\n{piece}" if number and not place else piece
@@ -95,7 +95,7 @@ def _fitness(sentence: str, n_content_words: int) -> float:
 def _stretches(ranked: Ranked) -> list[int]:
     """Return where the stretches of the text begin, and its end: near even cuts, where the words change most."""
     n = len(ranked.sentences)
-    count = min(6, max(1, n // 5))
+    count = min(6, max(1, n // 6))
     size = n / count
     reach = min(12, int(size) // 3)
     bounds = [0]
