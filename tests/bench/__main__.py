@@ -58,8 +58,9 @@ def main() -> int:
         figures += measured.figures
         series |= measured.series
         report.save(_FOLDER, described, figures, series)
+    print("{cpu}, {cores} cores; Python {python}; {system}; {date}\n".format(**described))
     print(report.table(figures))
-    print(f"\nSaved to {_FOLDER}.")
+    print(f"Saved to {_FOLDER}.")
     return 1 if failed or any(figure.passed is False for figure in figures) else 0
 
 

@@ -91,11 +91,11 @@ def _service(
     per_hour = _per_hour(memory, progress, length_s)
     figures = [
         Figure(
-            f"{program} RSS growth, {length_s / 3600:.2g} h",
+            f"{program} RSS growth, {length_s / 60:g} min",
             growth,
             "MiB",
             target,
-            note=f"idle {idle / _MIB:.0f} MiB; {ended - started:.0f} s" + ("" if plan.long else "; --long: more"),
+            note=f"idle {idle / _MIB:.0f} MiB; took {ended - started:.0f} s; --long: {long_s / 3600:g} h",
         ),
         Figure(f"{program} RSS slope", per_hour, "MiB/h", note="least squares over the last two thirds"),
     ]

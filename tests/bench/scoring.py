@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import jiwer
 import numpy as np
@@ -133,6 +134,13 @@ class DiarizationScore:
     def total(self) -> float:
         """Return the error rate over all files."""
         return float(abs(self._metric))
+
+    @property
+    def shares(self) -> str:
+        """Describe what the error rate is made of."""
+        seconds = {part: cast(float, self._metric[part]) for part in ("missed detection", "false alarm", "confusion")}
+        spoken = cast(float, self._metric["total"])
+        return ", ".join(f"{part} {value / spoken:.3f}" for part, value in seconds.items())
 
 
 def read_rttm(path: Path) -> list[SpeakerTurn]:

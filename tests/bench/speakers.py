@@ -54,7 +54,7 @@ def measure_der(system: System, plan: Plan, data: BenchData) -> Measured:
             per_file[way] |= score.per_file
         service, engine = scores["service"].total, scores["alone"].total
         figures += [
-            Figure(f"DER, {name}", service, target=Target(recipe), alone=engine, note="target: the recipe's figure"),
+            Figure(f"DER, {name}", service, target=Target(recipe), alone=engine, note=scores["service"].shares),
             Figure(f"DER over the engine's, {name}", round(service - engine, 6), target=Target(0.0)),
         ]
     return Measured(figures, {"der_per_file": per_file})
