@@ -92,7 +92,8 @@ OTHER_TALK = [
 ]
 
 
-# A second set, written when the rules stood: they found 24 of the 30 and 3 others, before they learned from it.
+# Two sets written when the rules stood, to see how they do on what they do not know. Before they learned from them,
+# they found 24 of the first 30 and 3 others (precision 0.89, recall 0.80), and 22 of the last 25 and 2 others (0.92, 0.88).
 MORE_COMMITMENTS = [
     "Sarah's going to set up the interviews for next month.",
     "Could one of you grab the projector on your way in?",
@@ -124,6 +125,31 @@ MORE_COMMITMENTS = [
     "Tell Anna to cancel the order.",
     "We're going to replace the batteries next Monday.",
     "Hey Dan, would you review my pull request when you get a chance?",
+    "Okay Robert, you're going to call the printer, right?",
+    "I'll get those numbers over to you before lunch.",
+    "We need somebody to man the booth on Saturday.",
+    "If nobody objects, I'll merge it tonight.",
+    "Please confirm your attendance by October 12th.",
+    "Let's get the plumber in next week to look at the pipes.",
+    "I should email Professor Lang about the extension.",
+    "The vendor needs to replace the faulty sensors before we pay.",
+    "Could you also add the chart to page four?",
+    "Mike, don't forget to invoice the customer.",
+    "I am going to draft a proposal and circulate it on Monday.",
+    "We have to book flights soon.",
+    "Somebody should really fix that door.",
+    "Julia promised to send the photos by Sunday.",
+    "My action item is to benchmark the new database.",
+    "Everyone must submit their timesheets by Friday noon.",
+    "And I will check whether the insurance covers it.",
+    "Would you please make three copies of this?",
+    "I'll ping Omar and see if he can join us.",
+    "We're gonna postpone the launch until September.",
+    "can we schedule a call for thursday",
+    "Remind me to buy milk.",
+    "Legal has to sign off on this.",
+    "I need to go to the dentist tomorrow at nine.",
+    "Let me send you the link right now.",
 ]
 
 MORE_OTHER_TALK = [
@@ -157,6 +183,31 @@ MORE_OTHER_TALK = [
     "You know, I would never do that.",
     "The train leaves at nine on Monday.",
     "It'll be fine.",
+    "The system will send you an email when it is done.",
+    "I could have sent it earlier.",
+    "We should be proud of what we achieved.",
+    "So how do we need to think about this?",
+    "He would never call without a reason.",
+    "I will survive.",
+    "You need to understand the history of this place.",
+    "Did anyone remember to lock the door?",
+    "We won't have time for that.",
+    "That should work.",
+    "I'll have the soup, please.",
+    "The president will visit Berlin, the newspaper said.",
+    "Can you imagine living there?",
+    "I've been working on this for months.",
+    "We needed to cut costs, so we sold the car.",
+    "Let's be realistic.",
+    "What will you do when you retire?",
+    "This is going to be great.",
+    "I'm going to tell you a story about my grandfather.",
+    "They should never have built it here.",
+    "If it rains we will have to stay inside.",
+    "There's no need to call them.",
+    "You can find the form on our website.",
+    "She has to be the best singer in the world.",
+    "I would like to thank everyone.",
 ]
 
 

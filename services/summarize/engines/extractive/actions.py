@@ -97,6 +97,8 @@ def _in_clause(clause: str, called: str | None, is_question: bool) -> list[Actio
             return []
         task = re.sub(r"^mind ", "", match[2])
         return _action(you if match[1].lower() == "you" else match[1], task, steering=STEERING_OTHERS)
+    if match := phrases.CAN_WE.match(clause):
+        return _action("we", match[2], needs_errand=True, steering=STEERING_OTHERS)
     if is_question:
         return []
     if match := phrases.REMIND.match(clause):

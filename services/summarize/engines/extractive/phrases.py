@@ -28,9 +28,9 @@ REQUEST = re.compile(
     r"| all)? (.+)",
     _ANY_CASE,
 )
+CAN_WE = re.compile(r"^(?:can|could|shall) (we) (.+)", _ANY_CASE)
 WISH = re.compile(
-    r"\bI(?: would like|'d like| want| need|'d love"
-    r"|'ll need) (?!to\b)(?:for )?(\w+) to (.+)",
+    r"\b(?:I|we)(?: would like|'d like| want| need|'d love|'ll need) (?!to\b)(?:for )?(\w+) to (.+)",
     _ANY_CASE,
 )
 YOU_MUST = re.compile(rf"\b(you){_OBLIGED} (.+)", _ANY_CASE)
