@@ -2,24 +2,31 @@
 
 import io
 import json
+import os
+import socket
+import subprocess
+import sys
 import wave
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import av
-import numpy as np
+import grpc
 import psutil
 import pytest
 from aiohttp import web
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.edge.app import build_runner
 from services.edge.keys import SPOOL
 from services.edge.settings import EdgeSettings
 from tests.edge.fakes import FakeAsr, FakeDiarize, FakeSummarize, segment, serving
+from tests.edge.media.conftest import encode, make_wav, speech
+
+__all__ = ["encode", "make_wav", "speech"]  # fixtures of the decoder's tests that this folder shares
 
 
 @dataclass
@@ -75,16 +82,21 @@ def form_of(content: bytes, filename: str = "x.wav", **fields: str) -> aiohttp.F
     return form
 
 
-@pytest.fixture(scope="session")
-def quiet() -> bytes:
-    """A WAV of one second without a sound: what fakes say about it is up to them."""
+def silence(seconds: int) -> bytes:
+    """A WAV of silence in as few bytes as that takes: 8 bits, 8 kHz."""
     target = io.BytesIO()
     with wave.open(target, "wb") as output:
         output.setnchannels(1)
-        output.setsampwidth(2)
-        output.setframerate(16_000)
-        output.writeframes(bytes(32_000))
+        output.setsampwidth(1)
+        output.setframerate(8_000)
+        output.writeframes(b"\x80" * (seconds * 8_000))
     return target.getvalue()
+
+
+@pytest.fixture(scope="session")
+def quiet() -> bytes:
+    """A second of silence: what fakes say about it is up to them."""
+    return silence(1)
 
 
 @pytest.fixture
@@ -130,16 +142,37 @@ async def edge(fakes: FakeServices, start_edge: StartEdge) -> Edge:
 
 @pytest.fixture(scope="session")
 def two_hours() -> bytes:
-    """Two hours of silence, which FLAC makes small."""
-    target = io.BytesIO()
-    with av.open(target, "w", format="flac") as output:
-        stream = output.add_stream("flac", rate=16_000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16_000 * 60), np.int16), format="s16", layout="mono")
-        frame.sample_rate = 16_000
-        resampler = av.AudioResampler("s16", "mono", 16_000, frame_size=65_535)
-        for piece in (p for _ in range(120) for p in resampler.resample(frame)):
-            output.mux(stream.encode(piece))
-        for piece in resampler.resample(None):
-            output.mux(stream.encode(piece))
-        output.mux(stream.encode(None))
-    return target.getvalue()
+    """Two hours of silence."""
+    return silence(7_200)
+
+
+@pytest.fixture(scope="session")
+def real_services() -> Iterator[dict[str, str]]:
+    """The three services as they are deployed, with their embedded models; yields the edge's settings for them."""
+    with ExitStack() as stack:
+        addresses = {f"{name}_address": stack.enter_context(program(name)) for name in ("asr", "diarize", "summarize")}
+        for address in addresses.values():
+            with grpc.insecure_channel(address) as channel:
+                request = health_pb2.HealthCheckRequest()
+                health_pb2_grpc.HealthStub(channel).Check(request, wait_for_ready=True, timeout=60)
+        yield addresses
+
+
+@contextmanager
+def program(name: str) -> Iterator[str]:
+    """Run one of the programs; yields its address."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    environment = {**os.environ, f"{name.upper()}_PORT": str(port), f"{name.upper()}_GRACE_S": "1"}
+    with subprocess.Popen([sys.executable, "-m", f"services.{name}"], env=environment) as process:
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            assert process.wait(10) == 0
+
+
+@pytest.fixture
+async def real_edge(real_services: dict[str, str], start_edge: StartEdge) -> Edge:
+    """An edge in front of the real services."""
+    return await start_edge(**real_services)

@@ -1,4 +1,4 @@
-"""Services that speak the real protos over real gRPC and do what a test says: faults, and shapes no real one is quick to."""
+"""Services that speak the real protos over real gRPC and do what a test says: faults, and what real ones rarely do."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
