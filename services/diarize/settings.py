@@ -17,7 +17,7 @@ class DiarizeSettings(GrpcSettings):
     max_requests: int = Field(4, description="Recordings taken at once; more are refused.", ge=1)
     max_audio_s: float = Field(43_200.0, description="Longest recording in seconds.", gt=0)
     steps_s: dict[float, float] = Field(
-        {0.0: 1.0, 120.0: 2.5, 7200.0: 5.0},
+        {0.0: 2.5, 10_800.0: 5.0},
         description="Step of the 10 s windows by the length of the recording, both in seconds, as a JSON object; "
         "a step divides 10 s.",
     )

@@ -8,6 +8,8 @@ import numpy.typing as npt
 from services.diarize.engine import Turn
 from services.diarize.voices import FRAME_CENTRE_S, FRAME_S, WINDOW_FRAMES, Voice
 
+# A window knows less of what happens near its edges, so what it says there counts less.
+_WEIGHTS = np.interp(np.arange(WINDOW_FRAMES), [0, 100, WINDOW_FRAMES - 101, WINDOW_FRAMES - 1], [3, 10, 10, 3])
 _JOIN_S = 0.1
 _MIN_TURN_S = 0.1
 
@@ -22,15 +24,16 @@ def recording_frames(windows_s: Sequence[float], voices: Sequence[Voice], speake
     if not voices:
         return np.zeros((0, 0), bool)
     length = round(max(windows_s) / FRAME_S) + WINDOW_FRAMES
-    seen, votes = np.zeros(length, np.uint8), np.zeros((length, speakers.max() + 1), np.uint8)
+    weights = _WEIGHTS.astype(np.uint16)
+    seen, votes = np.zeros(length, np.uint16), np.zeros((length, speakers.max() + 1), np.uint16)
     for start in windows_s:
-        seen[_span(start)] += 1
+        seen[_span(start)] += weights
     for voice, speaker in zip(voices, speakers, strict=True):
-        votes[_span(voice.window_s), speaker] += voice.mask()
+        votes[_span(voice.window_s), speaker] += weights * voice.mask()
     # Two voices of a window may be one speaker's, who then is there once.
     np.minimum(votes, seen[:, None], out=votes)
-    active = (votes.sum(axis=1, dtype=np.uint16) + seen // 2) // np.maximum(seen, 1)
-    order = np.argsort(-votes.astype(np.int16), axis=1, kind="stable")
+    active = (votes.sum(axis=1, dtype=np.uint32) + seen // 2) // np.maximum(seen, 1)
+    order = np.argsort(-votes.astype(np.int32), axis=1, kind="stable")
     frames = np.zeros(votes.shape, bool)
     for rank in range(min(active.max(), votes.shape[1])):
         rows = np.flatnonzero(active > rank)

