@@ -1,7 +1,6 @@
 """What tests of every folder share."""
 
 import importlib.util
-import socket
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,3 @@ def recordings() -> Path:
     assert spec is not None
     assert spec.submodule_search_locations is not None
     return Path(spec.submodule_search_locations[0]) / "assets"
-
-
-@pytest.fixture
-def free_ports() -> list[int]:
-    """Four ports of the loopback address that nobody listens on."""
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports

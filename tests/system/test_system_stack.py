@@ -1,12 +1,10 @@
-"""The whole house as a newcomer starts it: four real processes under the Procfile runner."""
+"""The whole house, started, used, broken and ended as a newcomer would."""
 
 import json
-import os
-import signal
+import re
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,81 +12,28 @@ from pathlib import Path
 import psutil
 import pytest
 
-ROOT = Path(__file__).parents[2]
-STACK = ROOT / "docker" / "local" / "stack.sh"
-NAMES = ("EDGE", "ASR", "DIARIZE", "SUMMARIZE")
-START_LIMIT_S = 90
+from tests.system.stack import ROOT, STACK, START_LIMIT_S, Stack, environment
 
 
-class Stack:
-    """`stack.sh run` on free ports, its output in a file, and every process it has started."""
-
-    def __init__(self, ports: list[int], log: Path) -> None:
-        self.url = f"http://127.0.0.1:{ports[0]}"
-        self.env = environment(ports)
-        self._log = log
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [str(STACK), "run"], env=self.env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-            )
-
-    def output(self) -> str:
-        return self._log.read_text(errors="replace")
-
-    def wait_ready(self) -> None:
-        deadline = time.monotonic() + START_LIMIT_S
-        while "Ready at" not in self.output():
-            assert self.process.poll() is None, self.output()
-            assert time.monotonic() < deadline, self.output()
-            time.sleep(0.1)
-
-    def descendants(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def program(self, name: str) -> psutil.Process:
-        return next(p for p in self.descendants() if p.cmdline()[-2:] == ["-m", f"services.{name}"])
-
-    def interrupt(self) -> None:
-        """Do what a terminal does on Ctrl-C."""
-        os.killpg(self.process.pid, signal.SIGINT)
-
-    def end(self) -> None:
-        everything = self.descendants() if self.process.poll() is None else []
-        self.process.terminate()
-        self.process.wait(20)
-        for process in psutil.wait_procs(everything, timeout=5)[1]:
-            process.kill()
-
-
-def environment(ports: list[int]) -> dict[str, str]:
-    env = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": f"{ROOT}:{ROOT / 'build' / 'stubs'}",
-    }
-    for name, port in zip(NAMES, ports, strict=True):
-        env[f"{name}_PORT"] = str(port)
-        env[f"{name}_ADDRESS"] = f"127.0.0.1:{port}"
-    return env
-
-
-@pytest.fixture
-def stack(free_ports: list[int], tmp_path: Path) -> Iterator[Stack]:
-    stack = Stack(free_ports, tmp_path / "log")
-    try:
-        stack.wait_ready()
-        yield stack
-    finally:
-        stack.end()
-
-
-def test_the_printed_curl_line_gives_a_transcript_with_speakers(stack: Stack) -> None:
-    line = next(line for line in stack.output().splitlines() if line.strip().startswith("curl "))
+def test_the_printed_curl_line_gives_a_transcript_with_speakers(shared_stack: Stack) -> None:
+    line = next(line for line in shared_stack.output().splitlines() if line.strip().startswith("curl "))
     answer = subprocess.run(line, shell=True, capture_output=True, timeout=60, check=True).stdout
     transcript = json.loads(answer)
     assert transcript["speakers"] == ["Speaker 1", "Speaker 2"]
     assert transcript["duration"] == pytest.approx(28.28, abs=0.01)
     assert len(transcript["text"].split()) > 20
+
+
+def test_the_grpc_example_of_the_readme_runs_as_it_stands(shared_stack: Stack) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    result = subprocess.run(
+        [sys.executable, "-c", example], env=shared_stack.env, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stderr
+    *lines, headline = result.stdout.splitlines()
+    assert any(line.endswith("speaker 1") for line in lines)
+    assert any(re.match(r" *\d+\.\d\d +\d+\.\d\d +[A-Z]", line) for line in lines)
+    assert headline
 
 
 def test_ctrl_c_ends_everything_within_five_seconds(stack: Stack) -> None:
