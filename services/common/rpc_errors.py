@@ -60,14 +60,9 @@ async def abort(context: "grpc.aio.ServicerContext[object, object]", error: SttE
     await context.abort(wire.code, wire.details, wire.trailing_metadata)
 
 
-async def from_call(call: "grpc.aio.Call", error: grpc.aio.AioRpcError, service: str) -> SttError:
-    """Read back what `abort` wrote; a bare status of the channel becomes an error that names `service`."""
-    return from_error(error, service)
-
-
 def from_error(error: grpc.aio.AioRpcError, service: str) -> SttError:
     """Read back what `abort` wrote; a bare status of the channel becomes an error that names `service`."""
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # the error keeps what it reads of a call
     reason: Reason | None = None
     retry_after_s: float | None = None
     for detail in status.details if status else ():

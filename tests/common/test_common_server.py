@@ -12,7 +12,7 @@ from stt.summarize.v1 import summarize_pb2, summarize_pb2_grpc
 
 from services.common.channels import open_channel
 from services.common.errors import Reason, SttError
-from services.common.rpc_errors import STATUS, from_call
+from services.common.rpc_errors import STATUS, from_error
 from services.common.server import GrpcServer
 from services.common.settings import GrpcSettings
 
@@ -66,7 +66,7 @@ async def failure(call: Any) -> tuple[grpc.aio.AioRpcError, SttError]:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         async for _ in call:
             pass
-    return caught.value, await from_call(call, caught.value, "summary")
+    return caught.value, from_error(caught.value, "summary")
 
 
 @pytest.mark.parametrize("reason", list(Reason))

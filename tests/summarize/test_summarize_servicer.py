@@ -13,7 +13,7 @@ from stt.summarize.v1 import summarize_pb2 as pb
 from stt.summarize.v1 import summarize_pb2_grpc
 
 from services.common.errors import Reason, SttError
-from services.common.rpc_errors import from_call
+from services.common.rpc_errors import from_error
 from services.common.server import GrpcServer
 from services.summarize.engine import Caveat, Delta, Engine, Style
 from services.summarize.engines.extractive.engine import ExtractiveEngine
@@ -63,7 +63,7 @@ class Client:
         call = self.call(text, style)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             [event async for event in call]
-        return caught.value.code(), await from_call(call, caught.value, "summary")
+        return caught.value.code(), from_error(caught.value, "summary")
 
 
 class HeldEngine:
