@@ -1,6 +1,7 @@
 """The engines alone: each driven in a fresh process without gRPC, with its own best number of workers.
 
-Recognition: stock Silero chunks of at most the engine's length, decoded by a thread per worker; no word times.
+Recognition: voiced chunks, cut by the service's own segmenter or (`asr-stock`) by faster-whisper's, decoded by a thread
+per worker; no word times.
 Diarization: the engine's own way through the whole recording. Loading and a first pass over a few seconds are not
 timed.
 """
@@ -23,7 +24,8 @@ from services.common.audio import SAMPLE_RATE
 from tests.bench.data import Samples, pcm_messages
 from tests.bench.scoring import SpeakerTurn
 
-Kind = Literal["asr", "diarize"]
+Kind = Literal["asr", "asr-stock", "diarize"]
+Work = Callable[[Samples], dict[str, Any]]
 _LIMIT_S = 3600.0
 _WARM_UP_S = 5
 
@@ -52,28 +54,39 @@ def engine_alone(kind: Kind, recordings: Mapping[str, Samples]) -> dict[str, Alo
 
 
 # Each process imports only the engine it runs.
-def _recognizer() -> Callable[[Samples], dict[str, Any]]:
-    from faster_whisper.vad import VadOptions, get_speech_timestamps
-
+def _recognizer(cut: Callable[[Samples, float], list[Samples]]) -> Work:
     from services.asr.engine import Utterance
     from services.asr.engines.moonshine import Moonshine, bundled_model_dir
     from services.asr.settings import AsrSettings
 
     settings = AsrSettings()
     engine = Moonshine(bundled_model_dir(), workers=settings.workers, confidence_floor=settings.confidence_floor)
-    options = VadOptions(max_speech_duration_s=engine.max_chunk_s)
     executor = ThreadPoolExecutor(engine.workers)
 
     def recognize(samples: Samples) -> dict[str, Any]:
-        spans = get_speech_timestamps(samples.astype(np.float32) / 32768.0, options)
-        utterances = [Utterance(samples[span["start"] : span["end"]], "en") for span in spans]
+        utterances = [Utterance(chunk, "en") for chunk in cut(samples, engine.max_chunk_s)]
         hypotheses = executor.map(lambda utterance: engine.decode([utterance])[0], utterances)
         return {"text": " ".join(hypothesis.text for hypothesis in hypotheses)}
 
     return recognize
 
 
-def _diarizer() -> Callable[[Samples], dict[str, Any]]:
+def _service_chunks(samples: Samples, max_chunk_s: float) -> list[Samples]:
+    from services.asr.segmenter import Cutting, Segmenter
+    from services.asr.vad import SileroModel, SileroStream, bundled_silero_path
+
+    segmenter = Segmenter(SileroStream(SileroModel(bundled_silero_path())), Cutting(max_chunk_s=max_chunk_s))
+    return [chunk.samples for chunk in [*segmenter.push(samples), *segmenter.finish()]]
+
+
+def _stock_chunks(samples: Samples, max_chunk_s: float) -> list[Samples]:
+    from faster_whisper.vad import VadOptions, get_speech_timestamps
+
+    spans = get_speech_timestamps(samples.astype(np.float32) / 32768.0, VadOptions(max_speech_duration_s=max_chunk_s))
+    return [samples[span["start"] : span["end"]] for span in spans]
+
+
+def _diarizer() -> Work:
     from services.diarize.engines.community1 import load_community1
     from services.diarize.settings import DiarizeSettings
 
@@ -91,7 +104,12 @@ def _diarizer() -> Callable[[Samples], dict[str, Any]]:
 
 
 def _main(kind: str, source: str, result: str) -> None:
-    work = {"asr": _recognizer, "diarize": _diarizer}[kind]()
+    load: dict[str, Callable[[], Work]] = {
+        "asr": lambda: _recognizer(_service_chunks),
+        "asr-stock": lambda: _recognizer(_stock_chunks),
+        "diarize": _diarizer,
+    }
+    work = load[kind]()
     rows = {}
     with np.load(source) as recordings:
         warm_up = np.resize(recordings[recordings.files[0]], _WARM_UP_S * SAMPLE_RATE)
