@@ -20,6 +20,7 @@ from services.edge.engine import Progress
 from services.edge.keys import SETTINGS
 from services.edge.middlewares import REQUEST_ID
 from services.edge.params import ResponseFormat
+from services.edge.tasks import end
 from services.edge.transcript import Segment, Transcript
 
 _DOCUMENTS: dict[ResponseFormat, tuple[str, Callable[[Transcript], str]]] = {
@@ -56,7 +57,7 @@ class Answer:
 
     async def finish(self, transcript: Transcript) -> web.StreamResponse:
         """Send the transcript and end the answer."""
-        return await self._end(_dump(self._content(transcript)))
+        return await self._end(await asyncio.to_thread(lambda: _dump(self._content(transcript))))
 
     async def fail(self, error: SttError) -> web.StreamResponse:
         """End an answer that has begun."""
@@ -115,7 +116,7 @@ class Document(Answer):
     async def finish(self, transcript: Transcript) -> web.StreamResponse:
         """Send the document."""
         _, render = _DOCUMENTS[self._format]
-        return await self._end(render(transcript).encode())
+        return await self._end((await asyncio.to_thread(render, transcript)).encode())
 
 
 class EventStream(Answer):
@@ -148,7 +149,7 @@ class EventStream(Answer):
 
     async def finish(self, transcript: Transcript) -> web.StreamResponse:
         """Send the `result`."""
-        return await self._end(_event("result", self._content(transcript)))
+        return await self._end(await asyncio.to_thread(lambda: _event("result", self._content(transcript))))
 
     async def fail(self, error: SttError) -> web.StreamResponse:
         """Send the `error`."""
@@ -180,8 +181,7 @@ async def beating(answer: Answer, after_s: float, every_s: float) -> AsyncIterat
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait({task})
+        await end(task)
 
 
 def _dump(content: dict[str, Any]) -> bytes:

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from services.edge.backends import Backends
+from services.edge.body import defer_continue
+from services.edge.connection import Runner
 from services.edge.keys import BACKENDS, DECODER, SETTINGS, SPOOL
 from services.edge.media.decoder import DecodeLimits, Decoder
 from services.edge.media.spool import Spool
@@ -20,8 +22,8 @@ def build_app(settings: EdgeSettings) -> web.Application:
     app[SPOOL] = Spool(settings.spool_dir, settings.spool_budget_bytes)
     app.cleanup_ctx.append(_connect)
     app.on_response_prepare.append(add_headers)
-    app.router.add_post("/v1/transcribe", transcribe.handle, expect_handler=transcribe.defer_continue)
-    app.router.add_post("/v1/summarize", summarize.handle)
+    app.router.add_post("/v1/transcribe", transcribe.handle, expect_handler=defer_continue)
+    app.router.add_post("/v1/summarize", summarize.handle, expect_handler=defer_continue)
     app.router.add_get("/v1/models", catalog.models)
     app.router.add_get("/v1/languages", catalog.languages)
     app.router.add_get("/health", health.handle)
@@ -30,12 +32,13 @@ def build_app(settings: EdgeSettings) -> web.Application:
 
 def build_runner(settings: EdgeSettings) -> web.AppRunner:
     """Return what serves the application: a caller who hangs up cancels his handler, and SIGTERM leaves the grace."""
-    return web.AppRunner(
+    return Runner(
         build_app(settings),
         handle_signals=False,
         access_log=None,
         handler_cancellation=True,
         keepalive_timeout=settings.keepalive_s,
+        lingering_time=settings.body_idle_s,
         shutdown_timeout=settings.grace_s,
     )
 

@@ -3,12 +3,16 @@
 import asyncio
 from typing import Any
 
-from aiohttp import StreamReader, web
+from aiohttp import web
 
 from services.common.errors import Reason, SttError
 from services.edge.errors import invalid
 
 READ_BYTES = 65_536
+
+
+async def defer_continue(request: web.Request) -> None:
+    """Leave `Expect: 100-continue` to the body's first read: who is refused by the head need not send it."""
 
 
 class Body:
@@ -18,10 +22,14 @@ class Body:
     Silence, and a body that trickles, end with IDLE_TIMEOUT.
     """
 
-    def __init__(self, content: StreamReader, idle_s: float, min_rate: int, limit_bytes: int, too_large: SttError):
+    def __init__(
+        self, request: web.Request, idle_s: float, min_rate: int, limit_bytes: int, too_large: SttError
+    ) -> None:
         self.limit_bytes = limit_bytes
         self.too_large = too_large
-        self._content = content
+        self._request = request
+        self._content = request.content
+        self._is_awaited = request.headers.get("Expect", "").lower() == "100-continue"
         self._idle_s = idle_s
         self._min_rate = min_rate
         self._count_bytes = 0
@@ -53,6 +61,10 @@ class Body:
         return bytes(pieces)
 
     async def _limited(self, reading: Any) -> bytes:
+        if self._is_awaited:
+            self._is_awaited = False
+            await self._request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._request.writer.output_size = 0  # the answer itself has not begun
         try:
             async with asyncio.timeout(self._idle_s):
                 data: bytes = await reading

@@ -1,5 +1,6 @@
 """What happens around every request: its id, one log line, CORS, and errors as JSON."""
 
+import logging
 import re
 import time
 import uuid
@@ -62,7 +63,8 @@ def error_response(request: web.Request, status: int, message: str, code: str, h
 def known_error(error: Exception) -> SttError:
     """Return `error` as one that a caller may see, and log it: with a traceback where it is a fault of ours."""
     if isinstance(error, SttError):
-        _log.info("error", reason=str(error.reason), message=error.message)
+        level = logging.WARNING if errors.STATUS[error.reason] >= 500 else logging.INFO
+        _log.log(level, "error", reason=str(error.reason), message=error.message)
         return error
     _log.error("request failed", exc_info=error)
     return SttError(Reason.INTERNAL, "The server failed; the failure was logged.")

@@ -35,7 +35,7 @@ class EdgeSettings(Settings):
         8 * 1024 * _MIB, description="Bytes that recordings in flight may take; past it: 503.", gt=0
     )
     max_upload_bytes: int = Field(2 * 1024 * _MIB, description="Largest file that is accepted.", gt=0)
-    max_duration_s: int = Field(6 * 3600, description="Longest decoded audio that is accepted, in seconds.", gt=0)
+    max_duration_s: int = Field(12 * 3600, description="Longest decoded audio that is accepted, in seconds.", gt=0)
     decoders: int = Field(2, description="Files that are decoded at a time.", gt=0)
     decode_timeout_s: float = Field(300, description="Seconds (wall clock and CPU) one decoding may take.", gt=0)
 

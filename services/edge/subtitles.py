@@ -35,7 +35,9 @@ class Cue:
 def to_srt(transcript: Transcript) -> str:
     """Return the transcript as SubRip; a speaker is a prefix, `Speaker 1: `."""
     blocks = [
-        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n" + "\n".join(_lines(cue)) + "\n"
+        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n"
+        + "\n".join(_wrap(_prefix(cue.speaker) + " ".join(cue.words)))
+        + "\n"
         for number, cue in enumerate(cues(transcript), 1)
     ]
     return "\n".join(blocks)
@@ -45,11 +47,8 @@ def to_vtt(transcript: Transcript) -> str:
     """Return the transcript as WebVTT; a speaker is a voice tag, `<v Speaker 1>`."""
     blocks = ["WEBVTT\n"]
     for cue in cues(transcript):
-        text = "\n".join(_lines(cue))
-        voice = ""
-        if cue.speaker:
-            text = text.removeprefix(_prefix(cue.speaker)).lstrip()
-            voice = f"<v {cue.speaker}>"
+        voice = f"<v {cue.speaker}>" if cue.speaker else ""
+        text = "\n".join(_wrap(" ".join(cue.words)))
         text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         blocks.append(f"{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n{voice}{text}\n")
     return "\n".join(blocks)
@@ -57,19 +56,23 @@ def to_vtt(transcript: Transcript) -> str:
 
 def cues(transcript: Transcript) -> list[Cue]:
     """Return the cues in order: each ends after it starts, and before the next one starts."""
-    drafts = []
+    drafts: list[tuple[list[Word], str | None]] = []
+    names_speakers = transcript.speakers > 1
     shown: int | None = None
     for segment in transcript.segments:
-        for words in _split(segment, named=transcript.speakers > 1 and segment.speaker != shown):
-            named = transcript.speakers > 1 and segment.speaker not in (shown, None)
-            drafts.append((words, speaker_name(segment.speaker) if named and segment.speaker else None))
-            shown = segment.speaker
+        name = None
+        if names_speakers and segment.speaker is not None and segment.speaker != shown:
+            name = speaker_name(segment.speaker)
+        shown = segment.speaker
+        for words in _split(segment, name):
+            drafts.append((words, name))
+            name = None
     return _timed(drafts)
 
 
-def _split(segment: Segment, named: bool) -> Iterator[list[Word]]:
-    """Yield the words of one cue after the other; the first one leaves room for the speaker's name if `named`."""
-    prefix = _prefix(speaker_name(segment.speaker)) if named and segment.speaker else ""
+def _split(segment: Segment, name: str | None) -> Iterator[list[Word]]:
+    """Yield the words of one cue after the other; the first one leaves room for the speaker's name."""
+    prefix = _prefix(name)
     cue: list[Word] = []
     for word in segment.words:
         if cue and (_is_full(cue, word, prefix) or _is_break(cue, word)):
@@ -106,17 +109,13 @@ def _timed(drafts: Sequence[tuple[Sequence[Word], str | None]]) -> list[Cue]:
     return timed
 
 
-def _lines(cue: Cue) -> list[str]:
-    return _wrap((_prefix(cue.speaker) if cue.speaker else "") + " ".join(cue.words))
-
-
 def _wrap(text: str) -> list[str]:
     """Break into lines; only a single word may be longer than one."""
     return textwrap.wrap(text, LINE_CHARACTERS, break_long_words=False, break_on_hyphens=False)
 
 
-def _prefix(speaker: str) -> str:
-    return f"{speaker}: "
+def _prefix(speaker: str | None) -> str:
+    return f"{speaker}: " if speaker else ""
 
 
 def _ms(seconds: float) -> int:

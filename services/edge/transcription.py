@@ -15,6 +15,7 @@ from services.common.errors import SttError
 from services.edge.engine import Diarized, Progress, Recognized, Recording, SpeechBackends
 from services.edge.joining import assign_speakers
 from services.edge.params import TranscribeParams
+from services.edge.tasks import end
 from services.edge.transcript import Segment, Transcript
 
 Report = Callable[[Progress | Segment], Awaitable[None]]
@@ -38,13 +39,12 @@ async def transcribe(
         # In silence there is nobody to name, so there is nothing to wait for.
         diarized = await diarization if segments else _NOBODY
     finally:
-        diarization.cancel()
-        await asyncio.wait({diarization})
+        await end(diarization)
     transcript = Transcript(
         language=recognized.language,
         duration_s=duration_s,
         model=recognized.model,
-        segments=assign_speakers(segments, diarized.turns),
+        segments=await asyncio.to_thread(assign_speakers, segments, diarized.turns),
         warnings=(*recognized.warnings, *diarized.warnings),
     )
     wanted, found = params.speakers, transcript.speakers

@@ -104,7 +104,7 @@ async def _text(part: BodyPartReader) -> str:
 
 def _body(request: web.Request, settings: EdgeSettings) -> Body:
     too_large = invalid(f"The form does not begin where its boundary says. {_WANTED}")
-    return Body(request.content, settings.body_idle_s, settings.min_body_rate, _PREAMBLE_BYTES, too_large)
+    return Body(request, settings.body_idle_s, settings.min_body_rate, _PREAMBLE_BYTES, too_large)
 
 
 def _too_large(settings: EdgeSettings) -> SttError:

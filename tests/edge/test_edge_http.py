@@ -1,5 +1,8 @@
 """What every answer of the edge has, and the paths that only read."""
 
+import asyncio
+import json
+
 import pytest
 from stt.asr.v1 import asr_pb2
 
@@ -42,6 +45,27 @@ async def test_a_fault_of_the_server_is_a_500_in_json_that_tells_nothing(
     assert answer.status == 500
     assert answer.json["code"] == "INTERNAL"
     assert "division" not in answer.body.decode()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"hello\r\n\r\n",
+        b"GET / HTTP/1.1\r\nAuthorization: Bearer " + b"s3cret" * 2_000 + b"\r\n\r\n",
+        b"POST /v1/summarize HTTP/1.1\r\nContent-Length: many\r\n\r\n",
+    ],
+)
+async def test_what_is_not_http_is_a_400_in_json_and_not_repeated(
+    edge: Edge, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    writer.write(sent)
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert b" 400 " in head.splitlines()[0]
+    assert list(json.loads(body)) == ["error", "code", "request_id"]
+    assert b"s3cret" not in body
+    assert "s3cret" not in caplog.text
 
 
 async def test_the_callers_request_id_comes_back_and_reaches_the_services(

@@ -43,7 +43,7 @@ async def _read(request: web.Request) -> Any:
     too_large = SttError(Reason.TOO_LARGE, f"The body is larger than {_MAX_BODY_BYTES // (1024 * 1024)} MB, the limit.")
     if (request.content_length or 0) > _MAX_BODY_BYTES:
         raise too_large
-    body = Body(request.content, settings.body_idle_s, settings.min_body_rate, _MAX_BODY_BYTES, too_large)
+    body = Body(request, settings.body_idle_s, settings.min_body_rate, _MAX_BODY_BYTES, too_large)
     try:
         return json.loads((await body.read_all()).decode("utf-8-sig"))
     except UnicodeDecodeError:

@@ -26,7 +26,6 @@ async def handle(request: web.Request) -> web.StreamResponse:
     await check_head(request, request.app[SETTINGS])
     catalog = await request.app[BACKENDS].catalog()
     models = [model.id for model in public_models(catalog.models)]
-    await _invite_body(request)
     with closing(request.app[SPOOL].file()) as upload:
         check = partial(params.parse, models=models)
         wanted = check(await receive_form(request, request.app[SETTINGS], upload, check))
@@ -34,16 +33,6 @@ async def handle(request: web.Request) -> web.StreamResponse:
         audio = await request.app[DECODER].decode(upload, request.app[SETTINGS].max_duration_s)
     with closing(audio.pcm):
         return await _respond(request, audio, wanted, received_s)
-
-
-async def defer_continue(request: web.Request) -> None:
-    """Do not answer `Expect: 100-continue` yet: whoever is refused by the head need not send the body."""
-
-
-async def _invite_body(request: web.Request) -> None:
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
 
 
 async def _respond(

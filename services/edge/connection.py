@@ -1,0 +1,56 @@
+"""The part of a connection below the application: what is not even HTTP is answered in JSON too, and logged tersely.
+
+aiohttp answers it with text that repeats the caller's bytes, and logs them with a traceback; a header may be a secret.
+"""
+
+import uuid
+from typing import Any
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from services.edge import errors
+
+_log = structlog.get_logger(__name__)
+
+
+class Runner(web.AppRunner):
+    """Serves an application over connections of ours."""
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        return _Server(server.request_handler, request_factory=server.request_factory, **self._kwargs)
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Connection(web.RequestHandler):
+    def log_exception(self, *args: Any, **kwargs: Any) -> None:
+        """Log a caller's mistake without what he sent."""
+        error = kwargs.get("exc_info")
+        if isinstance(error, HttpProcessingError | web.RequestPayloadError):
+            _log.info("malformed request", error=type(error).__name__)
+        else:
+            super().log_exception(*args, **kwargs)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what never became a request, and close the connection."""
+        self.log_exception("a request failed outside its handler", exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("a part of the answer is sent already")
+        text, code = "The request is not valid HTTP.", "INVALID_REQUEST"
+        if status >= 500:
+            text, code = "The server failed; the failure was logged.", "INTERNAL"
+        response = web.json_response(errors.body(text, code, uuid.uuid4().hex), status=status)
+        response.force_close()
+        return response
