@@ -39,7 +39,8 @@ def build_runner(settings: EdgeSettings) -> web.AppRunner:
         handler_cancellation=True,
         keepalive_timeout=settings.keepalive_s,
         lingering_time=settings.body_idle_s,
-        shutdown_timeout=settings.grace_s,
+        # aiohttp waits that long for a handler, then as long again before it cancels him.
+        shutdown_timeout=settings.grace_s / 2,
     )
 
 

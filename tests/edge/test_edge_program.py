@@ -1,5 +1,6 @@
 """`python -m services.edge` as a process."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -11,14 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
+
+from tests.edge.conftest import FakeServices, form_of
 
 NOWHERE = {f"{name}_ADDRESS": "127.0.0.1:1" for name in ("ASR", "DIARIZE", "SUMMARIZE")}
 
 
 @contextmanager
-def started(port: int, spool: Path) -> Iterator[subprocess.Popen[str]]:
-    environment = {**os.environ, **NOWHERE, "EDGE_PORT": str(port), "EDGE_SPOOL_DIR": str(spool), "EDGE_GRACE_S": "1"}
+def started(port: int, spool: Path, services: dict[str, str] = NOWHERE) -> Iterator[subprocess.Popen[str]]:
+    environment = {**os.environ, **services, "EDGE_PORT": str(port), "EDGE_SPOOL_DIR": str(spool), "EDGE_GRACE_S": "1"}
     command = [sys.executable, "-m", "services.edge"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -60,3 +64,42 @@ def test_an_idle_connection_does_not_delay_the_end(unused_tcp_port: int, tmp_pat
             half.sendall(b"POST /v1/summarize HTTP/1.1\r\nHost: x\r\n")
             process.send_signal(signal.SIGTERM)
             assert process.wait(5) == 0
+
+
+async def test_a_running_request_is_ended_after_the_grace(
+    unused_tcp_port: int, tmp_path: Path, fakes: FakeServices, quiet: bytes
+) -> None:
+    fakes.asr.proceed.clear()
+    services = {name.upper(): address for name, address in fakes.addresses.items()}
+    with started(unused_tcp_port, tmp_path, services) as process:
+        await asyncio.to_thread(wait_until_ready, process)
+        async with aiohttp.ClientSession() as http:
+            url = f"http://127.0.0.1:{unused_tcp_port}/v1/transcribe"
+            request = asyncio.create_task(http.post(url, data=form_of(quiet)))
+            await fakes.asr.said.wait()
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(3):
+                await fakes.asr.ended.wait()
+            with pytest.raises(aiohttp.ClientError):
+                await request
+        assert await asyncio.to_thread(process.wait, 5) == 0
+
+
+async def test_a_running_request_may_end_within_the_grace(
+    unused_tcp_port: int, tmp_path: Path, fakes: FakeServices, quiet: bytes
+) -> None:
+    fakes.asr.proceed.clear()
+    services = {name.upper(): address for name, address in fakes.addresses.items()}
+    with started(unused_tcp_port, tmp_path, services) as process:
+        await asyncio.to_thread(wait_until_ready, process)
+        async with aiohttp.ClientSession() as http:
+            url = f"http://127.0.0.1:{unused_tcp_port}/v1/transcribe"
+            request = asyncio.create_task(http.post(url, data=form_of(quiet)))
+            await fakes.asr.said.wait()
+            process.send_signal(signal.SIGTERM)
+            assert process.stderr is not None
+            while "stopping" not in await asyncio.to_thread(process.stderr.readline):
+                pass
+            fakes.asr.proceed.set()
+            assert (await (await request).json())["text"] == "Hello, world."
+        assert await asyncio.to_thread(process.wait, 5) == 0
