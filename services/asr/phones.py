@@ -30,7 +30,7 @@ def guess(word: str) -> str:
     position = 0
     while position < len(letters):
         rest = letters[position:]
-        spelling, sound = _match(rest, at_start=position == 0)
+        spelling, sound = _match(rest, position)
         phones += sound.split()
         position += len(spelling)
         # A doubled consonant is said once.
@@ -39,18 +39,16 @@ def guess(word: str) -> str:
     return " ".join(phones) or "AH"
 
 
-def _match(rest: str, *, at_start: bool) -> tuple[str, str]:
-    """Return the spelling that `rest` begins with and its sound."""
-    if rest == "e" and not at_start:
+def _match(rest: str, position: int) -> tuple[str, str]:
+    """Return the spelling that `rest`, the word from `position` on, begins with, and its sound."""
+    if rest == "e" and position > 0:
         return rest, ""
-    if rest == "es" and not at_start:
-        return rest, "IH Z"
-    if rest == "ed" and not at_start:
-        return rest, "D"
+    if rest in ("es", "ed") and position > 1:
+        return rest, "IH Z" if rest == "es" else "D"
     # Vowel, consonant, final e: the vowel is long.
     if rest[0] in _LONG and len(rest) in (3, 4) and rest[1] not in "aeiouwyxr" and rest[2:] in ("e", "es", "ed"):
         return rest[0], _LONG[rest[0]]
-    if at_start and rest.startswith("y"):
+    if position == 0 and rest.startswith("y"):
         return "y", "Y"
     for length in range(min(_LONGEST, len(rest)), 0, -1):
         if sound := _SPELLINGS.get(rest[:length]):

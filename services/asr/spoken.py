@@ -7,7 +7,7 @@ what was said, and the slots say which written word it belongs to.
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from num2words import num2words
 
@@ -51,6 +51,21 @@ def slots(written: str) -> list[Slot]:
     folded = unicodedata.normalize("NFKD", written.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")).lower()
     plain = "".join(character for character in folded if not unicodedata.combining(character))
     return [slot for token in _TOKEN.finditer(plain) for slot in _token_slots(token, written)]
+
+
+def match(said: Sequence[str], graph: Sequence[Slot]) -> list[int] | None:
+    """Return how many of the words that were said belong to each slot, or None when they are not a way through."""
+    # Every reachable position in `said` with the counts that lead there; the first way found is as good as any.
+    ways: dict[int, list[int]] = {0: []}
+    for slot in graph:
+        onward: dict[int, list[int]] = {}
+        for position, counts in ways.items():
+            for alternative in slot:
+                end = position + len(alternative)
+                if tuple(said[position:end]) == alternative:
+                    onward.setdefault(end, [*counts, len(alternative)])
+        ways = onward
+    return ways.get(len(said))
 
 
 def _token_slots(token: re.Match[str], written: str) -> Iterator[Slot]:
