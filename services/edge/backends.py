@@ -5,7 +5,7 @@ Leaving any method early, by cancellation or by not asking for more, cancels its
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, Self
 
 import grpc
@@ -46,7 +46,7 @@ class Backends:
         diarize = await channel(self._settings.diarize_address)
         summarize = await channel(self._settings.summarize_address)
         self._asr: Any = asr_pb2_grpc.AsrServiceStub(asr)
-        self._diarize: Any = diarize_pb2_grpc.DiarizeServiceStub(diarize)
+        self._diarize_stub: Any = diarize_pb2_grpc.DiarizeServiceStub(diarize)
         self._summarize: Any = summarize_pb2_grpc.SummarizeServiceStub(summarize)
         self._health: dict[str, Any] = {
             ASR: (health_pb2_grpc.HealthStub(asr), asr_pb2.DESCRIPTOR.services_by_name["AsrService"]),
@@ -93,17 +93,38 @@ class Backends:
     async def diarize(
         self, recording: Recording, duration_s: float, speakers: int
     ) -> AsyncGenerator[Progress | Diarized, None]:
-        """Yield how far diarization is, and one Diarized at the end; `speakers` 0 finds their number out."""
+        """Yield how far diarization is, and one Diarized at the end; `speakers` 0 finds their number out.
 
+        A service that is full has heard nothing yet, so it is asked again until the deadline.
+        """
+        now = asyncio.get_running_loop().time
+        factor, base_s = self._settings.diarize_deadline_factor, self._settings.diarize_deadline_base_s
+        deadline = now() + base_s + factor * duration_s
+        while True:
+            try:
+                async with aclosing(self._diarize_once(recording, duration_s, speakers, deadline - now())) as events:
+                    async for event in events:
+                        yield event
+                return
+            except SttError as error:
+                if error.reason is not Reason.OVERLOADED or now() + (error.retry_after_s or 0) >= deadline:
+                    raise
+                retry_after_s = error.retry_after_s or 0
+            await asyncio.sleep(retry_after_s)
+
+    async def _diarize_once(
+        self, recording: Recording, duration_s: float, speakers: int, timeout_s: float
+    ) -> AsyncGenerator[Progress | Diarized, None]:
         async def requests() -> AsyncIterator[diarize_pb2.DiarizeRequest]:
             config = diarize_pb2.DiarizeConfig(speakers=speakers, expected_duration_s=duration_s)
             yield diarize_pb2.DiarizeRequest(config=config)
             async for chunk in recording.chunks(MAX_MESSAGE_BYTES):
                 yield diarize_pb2.DiarizeRequest(audio=chunk)
 
-        deadline_s = self._settings.diarize_deadline_base_s + self._settings.diarize_deadline_factor * duration_s
         turns = []
-        async with _call(DIARIZE, self._diarize.Diarize(requests(), timeout=deadline_s, metadata=_metadata())) as call:
+        async with _call(
+            DIARIZE, self._diarize_stub.Diarize(requests(), timeout=timeout_s, metadata=_metadata())
+        ) as call:
             async for response in call:
                 match response.WhichOneof("event"):
                     case "progress":

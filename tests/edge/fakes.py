@@ -98,6 +98,7 @@ class FakeDiarize(diarize_pb2_grpc.DiarizeServiceServicer):
         self.error: SttError | None = None
         self.proceed = asyncio.Event()
         self.proceed.set()
+        self.refusals: list[SttError] = []
         self.ended = asyncio.Event()
         self.config = diarize_pb2.DiarizeConfig()
 
@@ -105,6 +106,8 @@ class FakeDiarize(diarize_pb2_grpc.DiarizeServiceServicer):
         self.ended.clear()
         try:
             self.config = (await anext(request_iterator)).config
+            if self.refusals:
+                raise self.refusals.pop()
             count_bytes = 0
             async for request in request_iterator:
                 count_bytes += len(request.audio)

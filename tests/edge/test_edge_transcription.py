@@ -119,6 +119,21 @@ async def test_the_transcript_does_not_wait_longer_for_diarization_than_its_dead
     await dialogue.diarize.ended.wait()
 
 
+async def test_diarization_that_is_full_is_asked_again(edge: Edge, dialogue: FakeServices, quiet: bytes) -> None:
+    dialogue.diarize.refusals = [SttError(Reason.OVERLOADED, "Full.", retry_after_s=0.05) for _ in range(2)]
+    answer = (await edge.transcribe(quiet)).json
+    assert (answer["speakers"], answer["warnings"]) == (["Speaker 1", "Speaker 2"], [])
+    assert dialogue.diarize.refusals == []
+
+
+async def test_diarization_that_stays_full_is_gone_without(
+    dialogue: FakeServices, start_edge: StartEdge, quiet: bytes
+) -> None:
+    edge = await start_edge(diarize_deadline_base_s=0.3, diarize_deadline_factor=0, **dialogue.addresses)
+    dialogue.diarize.refusals = [SttError(Reason.OVERLOADED, "Full.", retry_after_s=0.2) for _ in range(9)]
+    await assert_transcript_without_speakers(edge, quiet)
+
+
 @pytest.mark.parametrize(
     ("reason", "status"),
     [
