@@ -303,6 +303,17 @@ class TestEvents:
             await fakes.asr.ended.wait()
 
 
+async def test_a_caller_who_never_reads_is_cut_off(fakes: FakeServices, start_edge: StartEdge, quiet: bytes) -> None:
+    edge = await start_edge(write_timeout_s=0.3, **fakes.addresses)
+    fakes.asr.segments = [segment(float(i), "x" * 50_000) for i in range(600)]  # 30 MB: more than sockets hold
+    headers = {"Accept": "text/event-stream"}
+    async with edge.http.post(edge.url + "/v1/transcribe", data=form_of(quiet), headers=headers) as response:
+        async with asyncio.timeout(5):
+            await fakes.asr.ended.wait()
+        with pytest.raises(aiohttp.ClientError):
+            await response.read()
+
+
 async def test_two_hours_arrive_in_small_messages_and_come_back_whole(
     edge: Edge, fakes: FakeServices, two_hours: bytes
 ) -> None:
