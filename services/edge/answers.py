@@ -8,7 +8,7 @@ stream of events with an `error` event.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
@@ -28,6 +28,8 @@ _DOCUMENTS: dict[ResponseFormat, tuple[str, Callable[[Transcript], str]]] = {
     "srt": ("application/x-subrip", subtitles.to_srt),
     "vtt": ("text/vtt", subtitles.to_vtt),
 }
+_PIECE_BYTES = 65_536
+"""What a caller has to read within the time limit for writes."""
 
 
 class Answer:
@@ -79,20 +81,25 @@ class Answer:
         if not self.has_begun:
             self._response.content_length = len(data)
         await self._write(data)
-        await self._response.write_eof()
+        await self._timely(self._response.write_eof())
         return self._response
 
     async def _write(self, data: bytes) -> None:
-        """Send `data`, after the head where that is not sent yet; a caller who does not read is cut off."""
+        """Send `data`, after the head where that is not sent yet."""
         async with self._writing:
-            try:
-                async with asyncio.timeout(self._settings.write_timeout_s):
-                    if not self.has_begun:
-                        await self._response.prepare(self._request)
-                    await self._response.write(data)
-            except TimeoutError:
-                self.abort()
-                raise ConnectionAbortedError("the caller does not read the answer") from None
+            if not self.has_begun:
+                await self._response.prepare(self._request)
+            for start in range(0, len(data), _PIECE_BYTES):
+                await self._timely(self._response.write(data[start : start + _PIECE_BYTES]))
+
+    async def _timely(self, writing: Awaitable[None]) -> None:
+        """Wait until the caller has read on; who does not is cut off."""
+        try:
+            async with asyncio.timeout(self._settings.write_timeout_s):
+                await writing
+        except TimeoutError:
+            self.abort()
+            raise ConnectionAbortedError("the caller does not read the answer") from None
 
 
 class WrappedDocument(Answer):

@@ -314,6 +314,19 @@ async def test_a_caller_who_never_reads_is_cut_off(fakes: FakeServices, start_ed
             await response.read()
 
 
+async def test_a_caller_who_reads_slowly_gets_all_of_a_long_answer(
+    fakes: FakeServices, start_edge: StartEdge, quiet: bytes
+) -> None:
+    edge = await start_edge(write_timeout_s=0.5, **fakes.addresses)
+    fakes.asr.segments = [segment(float(i), "x" * 50_000) for i in range(400)]
+    async with edge.http.post(edge.url + "/v1/transcribe", data=form_of(quiet, diarize="false")) as response:
+        received = 0
+        while piece := await response.content.read(1 << 20):
+            received += len(piece)
+            await asyncio.sleep(0.03)  # this slowness is the test
+        assert received == response.content_length
+
+
 async def test_two_hours_arrive_in_small_messages_and_come_back_whole(
     edge: Edge, fakes: FakeServices, two_hours: bytes
 ) -> None:

@@ -44,10 +44,10 @@ async def _respond(
     try:
         async with beating(answer, max(0.0, settings.heartbeat_after_s - waited_s), settings.heartbeat_every_s):
             transcript = await transcribe(audio.pcm, audio.duration_s, wanted, request.app[BACKENDS], answer.report)
+        return await answer.finish(transcript)
     except ConnectionError:
         raise  # the caller is gone
     except Exception as error:
         if not answer.has_begun:
             raise
         return await answer.fail(known_error(error))
-    return await answer.finish(transcript)
