@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -28,13 +29,18 @@ def measure(system: System, plan: Plan) -> Measured:
         # Neither this environment nor the make that started us may reach into the clone.
         foreign = ("VIRTUAL_ENV", "PYTHONPATH", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")
         inherited = {name: value for name, value in os.environ.items() if name not in foreign}
-        environment = inherited | port_settings(free_ports())
+        environment = inherited | port_settings(free_ports()) | {"PIP_NO_CACHE_DIR": "1"}
+
+        def make(target: str) -> None:
+            command = ["make", target]
+            subprocess.run(command, cwd=clone, env=environment, stdout=sys.stderr, check=True, timeout=_LIMIT_S)
+
         for name, limit in (("make up, fresh clone", _FRESH_S), ("make up, again", _AGAIN_S)):
             plan.say(f"start: {name}")
             started = time.monotonic()
             try:
-                subprocess.run(["make", "up"], cwd=clone, env=environment, check=True, timeout=_LIMIT_S)
-                figures.append(Figure(name, time.monotonic() - started, "s", Target(limit)))
+                make("up")
+                figures.append(Figure(name, time.monotonic() - started, "s", Target(limit), note="the last commit's"))
             finally:
-                subprocess.run(["make", "down"], cwd=clone, env=environment, check=True, timeout=_LIMIT_S)
+                make("down")
     return Measured(figures)
