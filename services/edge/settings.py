@@ -57,4 +57,4 @@ class EdgeSettings(Settings):
     diarize_deadline_base_s: float = Field(60, description="Deadline of diarization for no audio at all.", gt=0)
     diarize_deadline_factor: float = Field(1, description="What is added to it per second of audio.", ge=0)
     summarize_deadline_s: float = Field(120, description="Deadline of a summary.", gt=0)
-    probe_deadline_s: float = Field(2, description="Deadline of a service's list of models and of its health.", gt=0)
+    probe_deadline_s: float = Field(5, description="Deadline of a service's list of models and of its health.", gt=0)
