@@ -54,8 +54,9 @@ def table(figures: Sequence[Figure]) -> str:
         "  ".join([cell.ljust(width) for cell, width in zip(row[:5], widths, strict=True)] + [row[5]]).rstrip()
         for row in (header, *rows)
     ]
-    verdicts = [figure.passed for figure in figures if figure.target]
-    lines += ["", f"{verdicts.count(True)} on target, {verdicts.count(False)} off, {verdicts.count(None)} not measured"]
+    verdicts = [figure.passed for figure in figures]
+    unmeasured = sum(figure.value is None for figure in figures)
+    lines += ["", f"{verdicts.count(True)} on target, {verdicts.count(False)} off, {unmeasured} not measured"]
     return "\n".join(lines)
 
 
