@@ -1,5 +1,6 @@
 """What happens around every RPC of a server: request id, one log line, errors as google.rpc.Status."""
 
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -48,7 +49,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
             except BaseException as error:
                 await call.failed(error, context)
             else:
-                call.ended("ok")
+                call.ended("ok", level=logging.DEBUG)  # a look at something, such as the list of models
                 return response
 
         make = {
@@ -70,8 +71,8 @@ class _Call:
         self._log = _log.bind(method=method, request_id=request_id)
         structlog.contextvars.bind_contextvars(request_id=request_id)
 
-    def ended(self, outcome: str, **fields: object) -> None:
-        self._log.info("rpc", outcome=outcome, seconds=round(time.monotonic() - self._started, 3), **fields)
+    def ended(self, outcome: str, level: int = logging.INFO, **fields: object) -> None:
+        self._log.log(level, "rpc", outcome=outcome, seconds=round(time.monotonic() - self._started, 3), **fields)
 
     async def failed(self, error: BaseException, context: Any) -> None:
         """Log `error` once, and either abort the RPC with it or raise it again; never returns normally."""

@@ -37,7 +37,9 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
         status = response.status
         return response
     finally:
-        log.info("request", status=status or "gone", seconds=round(time.monotonic() - started_s, 3))
+        # Probes come every few seconds and say nothing while all is well.
+        level = logging.DEBUG if request.path == "/health" and status == 200 else logging.INFO
+        log.log(level, "request", status=status or "gone", seconds=round(time.monotonic() - started_s, 3))
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
