@@ -1,5 +1,6 @@
 """An edge in front of fake services, and what tests send to it. After each test nothing of it may be left."""
 
+import asyncio
 import io
 import json
 import os
@@ -117,6 +118,9 @@ async def start_edge(tmp_path: Path) -> AsyncIterator[StartEdge]:
             return Edge(f"http://127.0.0.1:{port}", port, http)
 
         yield start
+    # A thread that reads the disk keeps its file until it is done.
+    await asyncio.get_running_loop().shutdown_default_executor()
+    await asyncio.sleep(0)
     for runner in runners:
         assert runner.app[SPOOL].used_bytes == 0
     assert list(spool_dir.iterdir()) == []
