@@ -87,4 +87,6 @@ def _session(model: onnx.ModelProto) -> Any:
     # One thread a run: the service runs several windows at once instead, which costs less CPU.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
+    # An arena would keep the largest run's memory of each thread for good: 100 MB more for 5 % less CPU.
+    options.enable_cpu_mem_arena = False
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
