@@ -51,10 +51,10 @@ def _groups(points: Floats, speech_s: Floats, speakers: int) -> Ints:
         return condensed
     if speakers:
         # Complete linkage: cut at a number, the average one tends to set stray voices apart instead of speakers.
-        tree = linkage(centroids, method="complete", metric="cosine")
+        tree = _tree(centroids, "complete")
         groups: Ints = fcluster(tree, speakers, "maxclust").astype(np.int64) - 1
         return groups[condensed]
-    tree = linkage(centroids, method="average", metric="cosine")
+    tree = _tree(centroids, "average")
     groups = fcluster(tree, _THRESHOLD, "distance").astype(np.int64) - 1
     totals = np.bincount(groups, weights)
     large = totals >= _MIN_SHARE * totals.sum()
@@ -72,13 +72,20 @@ def _condense(points: Floats) -> Ints:
         for start in range(0, count, _LINKAGE_MAX):
             piece = centroids[start : start + _LINKAGE_MAX]
             if len(piece) > _CONDENSED:
-                local = fcluster(linkage(piece, method="average", metric="cosine"), _CONDENSED, "maxclust") - 1
+                local = fcluster(_tree(piece, "average"), _CONDENSED, "maxclust") - 1
             else:
                 local = np.arange(len(piece))
             joined[start : start + len(piece)] = local + groups
             groups += int(local.max()) + 1
         labels = joined[labels]
     return labels
+
+
+def _tree(points: Floats, method: str) -> Floats:
+    """Link unit vectors by cosine distance (a matrix product, which is ten times as fast as pdist)."""
+    distances = 1 - points @ points.T
+    tree: Floats = linkage(distances[np.triu_indices(len(points), 1)].clip(0), method=method)
+    return tree
 
 
 def _assign(similarity: Floats, windows: Ints) -> Ints:
