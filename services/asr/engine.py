@@ -72,6 +72,10 @@ class Engine(Protocol):
     def max_chunk_s(self) -> float:
         """The longest utterance it transcribes well, in seconds."""
 
+    @property
+    def max_live_chunk_s(self) -> float:
+        """The longest utterance of a live session, which is decoded again and again while it grows, in seconds."""
+
     def decode(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         """Transcribe at most `max_batch` utterances, one hypothesis each, in their order."""
 

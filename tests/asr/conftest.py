@@ -17,6 +17,7 @@ from stt.asr.v1 import asr_pb2_grpc
 
 from services.asr.aligner import Aligner
 from services.asr.engines.moonshine import Moonshine, bundled_model_dir
+from services.asr.live import LiveTranscriber
 from services.asr.models import Models
 from services.asr.scheduler import Scheduler
 from services.asr.servicer import AsrServicer
@@ -80,21 +81,24 @@ def serve(engine: Moonshine, silero: SileroModel) -> Serve:
     @asynccontextmanager
     async def start(**overrides: Any) -> AsyncIterator[Server]:
         settings = AsrSettings(**({"port": 0, "drain_s": 0.0, "grace_s": 0.0} | overrides))
-        async with Aligner(settings.alignment_deadline_s) as aligner:
-            with Scheduler(engine) as scheduler:
-                servicer = AsrServicer(
-                    Models([engine.id], settings.fallback_model),
-                    Transcriber(scheduler, aligner, silero),
-                    max_requests=settings.max_requests,
-                    idle_timeout_s=settings.idle_timeout_s,
-                )
-                server = GrpcServer(
-                    settings, [], lambda server: asr_pb2_grpc.add_AsrServiceServicer_to_server(servicer, server)
-                )
-                port = await server.start()
-                async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                    yield Server(asr_pb2_grpc.AsrServiceStub(channel), aligner)
-                await server.stop()
+        async with (
+            Aligner(settings.alignment_deadline_s) as aligner,
+            Scheduler(engine, max_waiting=settings.max_waiting, file_wait_s=settings.file_wait_s) as scheduler,
+        ):
+            servicer = AsrServicer(
+                Models([engine.id], settings.fallback_model),
+                scheduler,
+                Transcriber(scheduler, aligner, silero),
+                LiveTranscriber(scheduler, aligner, silero, max_ahead_s=settings.max_ahead_s),
+                settings,
+            )
+            server = GrpcServer(
+                settings, [], lambda server: asr_pb2_grpc.add_AsrServiceServicer_to_server(servicer, server)
+            )
+            port = await server.start()
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                yield Server(asr_pb2_grpc.AsrServiceStub(channel), aligner)
+            await server.stop()
 
     return start
 

@@ -32,6 +32,7 @@ class Moonshine:
     # Its weights are quantized by batch, so batch-mates would change each other's words.
     max_batch = 1
     max_chunk_s = 15.0
+    max_live_chunk_s = 10.0
 
     def __init__(self, model_dir: Path, *, workers: int, confidence_floor: float) -> None:
         """Load the model; hypotheses whose confidence is below `confidence_floor` are taken for noise."""
