@@ -58,5 +58,5 @@ async def _connect(app: web.Application) -> AsyncIterator[None]:
 
 async def _leave_sessions(app: web.Application) -> None:
     for session in app[SESSIONS]:
-        # A part of the grace is left to say so.
-        session.leave(min(app[SETTINGS].stream_finish_s, 0.8 * app[SETTINGS].grace_s))
+        # The other half is for saying so.
+        session.leave(app[SETTINGS].grace_s / 2)

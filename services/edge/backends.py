@@ -15,7 +15,7 @@ from stt.asr.v1 import asr_pb2, asr_pb2_grpc
 from stt.diarize.v1 import diarize_pb2, diarize_pb2_grpc
 from stt.summarize.v1 import summarize_pb2, summarize_pb2_grpc
 
-from services.common.audio import MAX_MESSAGE_BYTES
+from services.common.audio import MAX_MESSAGE_BYTES, Flush
 from services.common.channels import open_channel
 from services.common.errors import Reason, SttError
 from services.common.interceptors import REQUEST_ID_KEY
@@ -92,18 +92,18 @@ class Backends:
         raise _ended_early(ASR)
 
     async def listen(
-        self, audio: AsyncIterator[bytes], model: str, language: str
+        self, audio: AsyncIterator[bytes | Flush], model: str, language: str
     ) -> AsyncGenerator[Started | Partial | Segment | Recognized, None]:
-        """Yield what a live session hears of `audio`, where no bytes are a flush; one Recognized at the end."""
+        """Yield what a live session hears of `audio`, segments in the order of time and one Recognized at the end."""
 
         async def requests() -> AsyncIterator[asr_pb2.TranscribeRequest]:
             live = asr_pb2.LiveConfig(interim_results=True)
             yield asr_pb2.TranscribeRequest(config=asr_pb2.TranscribeConfig(model=model, language=language, live=live))
             async for chunk in audio:
-                if chunk:
-                    yield asr_pb2.TranscribeRequest(audio=chunk)
-                else:
+                if isinstance(chunk, Flush):
                     yield asr_pb2.TranscribeRequest(flush=asr_pb2.Flush())
+                else:
+                    yield asr_pb2.TranscribeRequest(audio=chunk)
 
         deadline_s = self._settings.max_duration_s + self._settings.stream_finish_s
         model_that_runs = model

@@ -35,22 +35,26 @@ async def handle(request: web.Request) -> web.StreamResponse:
     await websocket.prepare(request)
     session = Session(websocket, backends.listen, partial(read, defaults=defaults), settings)
     request.app[SESSIONS].add(session)
+    outcome = "gone"
     try:
-        await _serve(session, websocket, request[REQUEST_ID])
+        outcome = await _serve(session, websocket, request[REQUEST_ID])
+    except ConnectionError:
+        websocket.abort()
     finally:
         request.app[SESSIONS].remove(session)
-        _log.info("stream", audio_s=round(session.audio_s, 3))
+        _log.info("stream", outcome=outcome, audio_s=round(session.audio_s, 3))
     return websocket
 
 
-async def _serve(session: Session, websocket: WebSocket, request_id: str) -> None:
+async def _serve(session: Session, websocket: WebSocket, request_id: str) -> str:
+    """Return how it ended; ConnectionError where the caller is gone."""
     try:
         await session.run()
     except ConnectionError:
-        if not websocket.closed:
-            websocket.abort()
-            raise  # the caller is gone
+        raise
     except Exception as error:
-        await websocket.fail(known_error(error), request_id)
-    else:
-        await websocket.close()
+        known = known_error(error)
+        await websocket.fail(known, request_id)
+        return str(known.reason)
+    await websocket.close()
+    return "ok"

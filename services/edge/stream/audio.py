@@ -7,7 +7,7 @@ caused. One who sends in real time cannot fill the queue unless recognition fall
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from services.common.audio import MAX_MESSAGE_BYTES, SAMPLE_BYTES, SAMPLE_RATE
+from services.common.audio import MAX_MESSAGE_BYTES, SAMPLE_BYTES, SAMPLE_RATE, Flush
 
 BYTES_PER_S = SAMPLE_RATE * SAMPLE_BYTES
 
@@ -76,8 +76,8 @@ class AudioQueue:
         self._changed_in.set()
         self._changed_out.set()
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Yield audio until the end; no bytes where none came for `flush_after_s`."""
+    async def __aiter__(self) -> AsyncIterator[bytes | Flush]:
+        """Yield audio until the end, and a flush wherever none came for `flush_after_s`."""
         while self._waiting or not self.is_ended:
             if not self._waiting:
                 self._changed_in.clear()
@@ -85,7 +85,7 @@ class AudioQueue:
                     async with asyncio.timeout(self._flush_after_s):
                         await self._changed_in.wait()
                 except TimeoutError:
-                    yield b""
+                    yield Flush()
                 continue
             portion = bytes(self._waiting[:MAX_MESSAGE_BYTES])
             del self._waiting[:MAX_MESSAGE_BYTES]

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Protocol
 
+from services.common.audio import Flush
 from services.common.errors import Reason, SttError
 from services.edge.engine import Partial, Recognized, Started
 from services.edge.params import LiveParams
@@ -22,8 +23,9 @@ _RETRY_AFTER_S = 5.0
 _HOLD_BEYOND_LAG_S = 3.0
 """How much more audio than the lag limit the queue holds: who sends in real time reaches that limit first."""
 
-Listen = Callable[[AsyncIterator[bytes], str, str], AsyncGenerator[Started | Partial | Segment | Recognized, None]]
-"""Recognition: given audio (no bytes: a flush), a model and a language, yields what it hears."""
+Heard = AsyncGenerator[Started | Partial | Segment | Recognized, None]
+Listen = Callable[[AsyncIterator[bytes | Flush], str, str], Heard]
+"""Recognition: given audio, a model and a language, yields what it hears."""
 
 
 class Peer(Protocol):
@@ -145,7 +147,7 @@ class Session:
             await asyncio.sleep(_TICK_S)
             self._check_recognition()
             self._check_client()
-            await self._keep_alive()
+            await self._keep_in_touch()
 
     def _check_recognition(self) -> None:
         settings, audio, now_s = self._settings, self._audio, self._now()
@@ -166,24 +168,25 @@ class Session:
 
     def _check_client(self) -> None:
         settings, audio, now_s = self._settings, self._audio, self._now()
-        if audio.is_held:
-            if self._peer.is_gone():
-                raise ConnectionResetError("the client hung up")
-        elif now_s - audio.arrived_s > settings.stream_idle_s:
+        if not audio.is_held and now_s - audio.arrived_s > settings.stream_idle_s:
             error = SttError(Reason.IDLE_TIMEOUT, f"No audio was sent for {settings.stream_idle_s:g} seconds.")
             self._end(error, settings.stream_finish_s)
         if now_s - self._began_s > settings.max_duration_s:
             error = SttError(Reason.TOO_LARGE, f"A session may last {settings.max_duration_s} seconds; connect again.")
             self._end(error, settings.stream_finish_s)
 
-    async def _keep_alive(self) -> None:
-        settings, now_s = self._settings, self._now()
-        if self._dialect is not None and now_s - self._peer.told_s > settings.stream_keepalive_s:
-            await self._peer.send_message(self._dialect.beat())
-        # Whoever is held back cannot be heard to be alive.
-        quiet_s = 0.0 if self._audio.is_held else now_s - self._peer.heard_s
-        if quiet_s > settings.stream_heartbeat_s * 1.5:
-            raise ConnectionResetError("the client does not answer")
-        if quiet_s > settings.stream_heartbeat_s and self._pinged_s < self._peer.heard_s:
+    async def _keep_in_touch(self) -> None:
+        settings, peer, now_s = self._settings, self._peer, self._now()
+        if self._dialect is not None and now_s - peer.told_s > settings.stream_keepalive_s:
+            await peer.send_message(self._dialect.beat())
+        if self._audio.is_held:
+            # His frames are not read, so he cannot be heard to be alive; but a ping to one who has gone is refused.
+            if peer.is_gone():
+                raise ConnectionResetError("the client has hung up")
+            await peer.send_ping()
+        elif self._pinged_s > peer.heard_s:
+            if now_s - self._pinged_s > settings.stream_heartbeat_s / 2:
+                raise ConnectionResetError("the client does not answer")
+        elif now_s - peer.heard_s > settings.stream_heartbeat_s:
             self._pinged_s = now_s
-            await self._peer.send_ping()
+            await peer.send_ping()
