@@ -329,8 +329,9 @@ async def test_a_thousand_connections_opened_and_dropped_leave_nothing(
 
     async def settled() -> tuple[int, int, int]:
         async with asyncio.timeout(10):
-            while asr.running or edge.sessions or len(asyncio.all_tasks()) > tasks + 5:
-                await asyncio.sleep(0.05)  # noqa: ASYNC110 - nothing tells of the last of aiohttp's tasks
+            # Nothing tells of the last of aiohttp's tasks.
+            while asr.running or edge.sessions or len(asyncio.all_tasks()) > tasks + 5:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         gc.collect()
         return len(asyncio.all_tasks()), process.num_fds(), process.memory_info().rss
 
