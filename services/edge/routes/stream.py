@@ -9,6 +9,7 @@ from functools import partial
 import structlog
 from aiohttp import web
 
+from services.common.errors import SttError
 from services.edge import params
 from services.edge.catalog import public_models
 from services.edge.errors import invalid
@@ -35,26 +36,28 @@ async def handle(request: web.Request) -> web.StreamResponse:
     await websocket.prepare(request)
     session = Session(websocket, backends.listen, partial(read, defaults=defaults), settings)
     request.app[SESSIONS].add(session)
-    outcome = "gone"
     try:
-        outcome = await _serve(session, websocket, request[REQUEST_ID])
+        failure = await _run(session)
+        await (websocket.fail(failure, request[REQUEST_ID]) if failure else websocket.close())
     except ConnectionError:
         websocket.abort()
     finally:
         request.app[SESSIONS].remove(session)
-        _log.info("stream", outcome=outcome, audio_s=round(session.audio_s, 3))
     return websocket
 
 
-async def _serve(session: Session, websocket: WebSocket, request_id: str) -> str:
-    """Return how it ended; ConnectionError where the caller is gone."""
+async def _run(session: Session) -> SttError | None:
+    """Return why the session ended where it did not end well; ConnectionError where the caller is gone."""
+    outcome = "gone"
     try:
         await session.run()
+        outcome = "ok"
     except ConnectionError:
         raise
     except Exception as error:
-        known = known_error(error)
-        await websocket.fail(known, request_id)
-        return str(known.reason)
-    await websocket.close()
-    return "ok"
+        failure = known_error(error)
+        outcome = failure.reason
+        return failure
+    finally:
+        _log.info("stream", outcome=str(outcome), audio_s=round(session.audio_s, 3))
+    return None
