@@ -1,10 +1,12 @@
 """Clients that break the protocol: an error that says how, the close code for it, and nothing left behind."""
 
 import asyncio
+import json
 from typing import Any
 
 import aiohttp
 import pytest
+import websocket
 
 from services.common.errors import Reason, SttError
 from tests.edge.conftest import Edge
@@ -67,15 +69,25 @@ async def test_a_frame_of_one_mebibyte_is_heard(connect: Connect, asr: FakeLiveA
     assert asr.sessions[0].pcm == b"\x01\x00" * (MIB // 2)
 
 
-@pytest.mark.parametrize("opening", [[], [CONFIG]])
+@pytest.mark.parametrize("opening", [None, json.dumps(CONFIG)])
 @pytest.mark.parametrize("size_bytes", [MIB + 1, 10 * MIB])
-async def test_a_larger_frame_is_an_error_and_1009(connect: Connect, opening: list[Any], size_bytes: int) -> None:
-    client = await connect()
-    await client.say(*opening)
-    sending = asyncio.create_task(client.say(bytes(size_bytes), bytes(size_bytes)))
-    messages, code = await client.hear_out()
-    await asyncio.gather(sending, return_exceptions=True)
-    assert "1,048,576 bytes" in messages[-1]["error"]
+async def test_a_larger_frame_is_an_error_and_1009(edge: Edge, opening: str | None, size_bytes: int) -> None:
+    def send_and_hear() -> tuple[str, int]:
+        # This client sends all of it before it reads anything.
+        client = websocket.create_connection(f"{edge.url.replace('http', 'ws')}/v1/stream", timeout=10)
+        if opening:
+            client.send(opening)
+        client.send_binary(bytes(size_bytes))
+        error = ""
+        while True:
+            kind, data = client.recv_data()
+            if kind == websocket.ABNF.OPCODE_CLOSE:
+                client.shutdown()
+                return error, int.from_bytes(data[:2], "big")
+            error = json.loads(data).get("error", "")
+
+    error, code = await asyncio.to_thread(send_and_hear)
+    assert "1,048,576 bytes" in error
     assert code == 1009
 
 

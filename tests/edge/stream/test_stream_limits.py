@@ -173,7 +173,7 @@ async def test_a_ping_is_answered_while_a_client_is_held_back(connect: Connect, 
     await asyncio.wait({pushing}, timeout=0.5)
     taking = asyncio.create_task(take_little_by_little())
     await client.socket.ping(b"still there?")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(2):
         while (message := await client.socket.receive()).data != b"still there?":
             assert message.type in {WSMsgType.TEXT, WSMsgType.PING}
     assert not pushing.done()
