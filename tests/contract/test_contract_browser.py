@@ -4,8 +4,10 @@ Its address is all that is changed, and not in the example: a script that runs b
 the local edge and keeps count of the close.
 """
 
+import re
 import shutil
 from collections.abc import Iterator
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from tests.contract.conftest import ASSETS
 
+SPOKEN = ["ever", "tried", "ever", "failed", "no", "matter", "try", "again", "fail", "again", "fail", "better"]
 EXAMPLE = (ASSETS / "vendor_browser_example.js").read_text()
 POINT_AT = """
 const Native = WebSocket;
@@ -52,16 +55,22 @@ def page(house: str, recordings: Path, tmp_path: Path) -> Iterator[Page]:
         browser.close()
 
 
+def finals(printed: list[str]) -> list[str]:
+    """The words that the example printed as final."""
+    lines = [line.removeprefix("Final: ") for line in printed if line.startswith("Final:")]
+    return re.findall(r"\w+", " ".join(lines).lower())
+
+
 def test_the_example_prints_what_the_microphone_hears_and_ends_with_1000(page: Page) -> None:
     printed: list[str] = []
     page.on("console", lambda message: printed.append(message.text) if message.type == "log" else None)
-    with page.expect_console_message(lambda message: "better" in message.text.lower(), timeout=30_000):
+    with page.expect_console_message(lambda _: len(finals(printed)) >= len(SPOKEN) - 1, timeout=30_000):
         page.add_script_tag(content=EXAMPLE)
     with page.expect_console_message(lambda message: message.text.startswith("Closed:"), timeout=20_000):
         page.evaluate('ws.send(JSON.stringify({ action: "stop" }))')
     kinds = [line.partition(":")[0] for line in printed]
     assert set(kinds) == {"Partial", "Final", "Closed"}
     assert kinds.index("Partial") < kinds.index("Final")
-    said = " ".join(line.removeprefix("Final: ") for line in printed if line.startswith("Final:"))
-    assert "no matter" in said.lower()
+    # What Chromium makes of the recording on its way through a sound card that is none costs a word or two.
+    assert SequenceMatcher(None, SPOKEN, finals(printed)).ratio() > 0.6
     assert printed[-1] == "Closed: 1000"
