@@ -40,7 +40,8 @@ async def handle(request: web.Request) -> web.StreamResponse:
         failure = await _run(session)
         await (websocket.fail(failure, request[REQUEST_ID]) if failure else websocket.close())
     except ConnectionError:
-        websocket.abort()
+        if not websocket.closed:
+            websocket.abort()
     finally:
         request.app[SESSIONS].remove(session)
     return websocket

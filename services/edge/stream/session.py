@@ -159,7 +159,7 @@ class Session:
                 "The recognition service did not answer in time.",
                 retry_after_s=_RETRY_AFTER_S,
             )
-        if audio.lag_s > settings.stream_lag_s:
+        if not audio.is_ended and audio.lag_s > settings.stream_lag_s:
             raise SttError(
                 Reason.OVERLOADED,
                 f"The server cannot keep up: audio waits longer than {settings.stream_lag_s:g} seconds; try again.",
