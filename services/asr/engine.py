@@ -18,10 +18,15 @@ Pcm = npt.NDArray[np.int16]
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One stretch of voiced audio for an engine: 16 kHz mono samples and the language to expect (ISO 639-1)."""
+    """One stretch of voiced audio for an engine: 16 kHz mono samples and the language to expect (ISO 639-1).
+
+    `draft` is what the same engine heard in a shorter look at it (`Hypothesis.tokens`): it may save work, but what is
+    heard now decides.
+    """
 
     samples: Pcm
     language: str
+    draft: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +44,10 @@ class SpokenWord:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What an engine heard in one utterance; no words when it heard none."""
+    """What an engine heard in one utterance; no words when it heard none. `tokens` mean something to it alone."""
 
     words: tuple[SpokenWord, ...]
+    tokens: tuple[int, ...] = ()
 
     @property
     def text(self) -> str:

@@ -145,6 +145,7 @@ class _Ear:
         # Up to where the open chunk's voice was looked at, and whether that gave words.
         self._looked_at = 0
         self._has_words = False
+        self._draft: tuple[int, ...] = ()
 
     async def listen(self, pieces: AsyncIterator[bytes | Flush]) -> int:
         """Read the whole session; return its number of samples."""
@@ -209,6 +210,7 @@ class _Ear:
         self.partial = None
         self._looked_at = 0
         self._has_words = False
+        self._draft = ()
 
     def _look_on(self) -> None:
         """Ask for a look at the open chunk when enough voice has come since the last."""
@@ -223,7 +225,7 @@ class _Ear:
             self._look.result()
             self._look = None
         samples = np.pad(self._segmenter.peek().samples, (0, int(_CUT_END_SILENCE_S * SAMPLE_RATE)))
-        utterance = Utterance(samples, self._listening.language)
+        utterance = Utterance(samples, self._listening.language, self._draft)
         if self._look is None:
             self._look = asyncio.create_task(self._show(utterance, speech[0]))
         elif not self._seat.renew(utterance):
@@ -236,6 +238,7 @@ class _Ear:
         # Of a chunk that became whole in the meantime, segments are on their way.
         if hypothesis is None or stabilizer is not self._stabilizer:
             return
+        self._draft = hypothesis.tokens
         interim = stabilizer.look(hypothesis.words)
         if interim.text:
             self._has_words = True
