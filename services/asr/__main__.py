@@ -4,6 +4,7 @@ from stt.asr.v1 import asr_pb2, asr_pb2_grpc
 
 from services.asr.aligner import Aligner
 from services.asr.engines.moonshine import Moonshine, bundled_model_dir
+from services.asr.live import LiveTranscriber
 from services.asr.models import Models
 from services.asr.scheduler import Scheduler
 from services.asr.servicer import AsrServicer
@@ -22,18 +23,21 @@ async def _serve(settings: AsrSettings) -> None:
     engine = Moonshine(bundled_model_dir(), workers=settings.workers, confidence_floor=settings.confidence_floor)
     models = Models([engine.id], settings.fallback_model)
     voice = SileroModel(bundled_silero_path())
-    async with Aligner(settings.alignment_deadline_s) as aligner:
-        with Scheduler(engine) as scheduler:
-            servicer = AsrServicer(
-                models,
-                Transcriber(scheduler, aligner, voice),
-                max_requests=settings.max_requests,
-                idle_timeout_s=settings.idle_timeout_s,
-            )
-            server = GrpcServer(
-                settings, [_SERVICE], lambda server: asr_pb2_grpc.add_AsrServiceServicer_to_server(servicer, server)
-            )
-            await serve(server, model=engine.id, workers=settings.workers)
+    async with (
+        Aligner(settings.alignment_deadline_s) as aligner,
+        Scheduler(engine, max_waiting=settings.max_waiting, file_wait_s=settings.file_wait_s) as scheduler,
+    ):
+        servicer = AsrServicer(
+            models,
+            scheduler,
+            Transcriber(scheduler, aligner, voice),
+            LiveTranscriber(scheduler, aligner, voice, max_ahead_s=settings.max_ahead_s),
+            settings,
+        )
+        server = GrpcServer(
+            settings, [_SERVICE], lambda server: asr_pb2_grpc.add_AsrServiceServicer_to_server(servicer, server)
+        )
+        await serve(server, model=engine.id, workers=settings.workers)
 
 
 def main() -> None:

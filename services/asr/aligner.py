@@ -41,23 +41,35 @@ class Aligner:
         """Return the worker's process id while it runs."""
         return self._process.pid if self._process else None
 
-    async def align(self, samples: Pcm, words: Sequence[str]) -> Spans | None:
+    async def align(self, samples: Pcm, words: Sequence[str], *, turn_s: float | None = None) -> Spans | None:
         """Return where each word begins and ends, in samples from the chunk's first.
 
-        None where the words do not fit the audio, or the worker crashed or hung on them.
+        None where the words do not fit the audio, the worker crashed or hung on them, or others kept it busy for longer
+        than `turn_s`.
         """
-        async with self._turn:
-            try:
-                async with asyncio.timeout(self._deadline_s):
-                    return await self._ask_twice(samples, words)
-            except TimeoutError:
-                _log.warning("alignment took too long", deadline_s=self._deadline_s)
-                await self._end()
-                return None
-            except asyncio.CancelledError:
-                # Its answer would be read as the next chunk's.
-                await self._end()
-                raise
+        try:
+            async with asyncio.timeout(turn_s):
+                await self._turn.acquire()
+        except TimeoutError:
+            _log.info("no turn for alignment", turn_s=turn_s)
+            return None
+        try:
+            return await self._align(samples, words)
+        finally:
+            self._turn.release()
+
+    async def _align(self, samples: Pcm, words: Sequence[str]) -> Spans | None:
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await self._ask_twice(samples, words)
+        except TimeoutError:
+            _log.warning("alignment took too long", deadline_s=self._deadline_s)
+            await self._end()
+            return None
+        except asyncio.CancelledError:
+            # Its answer would be read as the next chunk's.
+            await self._end()
+            raise
 
     async def _ask_twice(self, samples: Pcm, words: Sequence[str]) -> Spans | None:
         """Ask; a worker that is found dead is replaced once."""

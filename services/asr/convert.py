@@ -1,14 +1,17 @@
-"""Pure functions from the domain's dataclasses to protobuf."""
+"""Pure functions between protobuf and the domain's dataclasses."""
 
+import math
 from collections.abc import Sequence
 
 from stt.asr.v1 import asr_pb2
 from stt.common.v1 import common_pb2
 
 from services.asr.engine import SAMPLE_RATE
+from services.asr.live import Listening, Partial, SpeechEnded, SpeechStarted
 from services.asr.models import Caveat, Choice, Model, Speed
 from services.asr.transcriber import Finished, Progress
 from services.asr.transcript import Segment, Timing
+from services.common.errors import Reason, SttError
 
 _TIMING = {Timing.ALIGNED: asr_pb2.TIMING_ALIGNED, Timing.ESTIMATED: asr_pb2.TIMING_ESTIMATED}
 _SPEED = {
@@ -16,6 +19,30 @@ _SPEED = {
     Speed.FAST: asr_pb2.SPEED_FAST,
     Speed.VERY_FAST: asr_pb2.SPEED_VERY_FAST,
 }
+
+
+_DEFAULT_ENDPOINT_MS, _LEAST_ENDPOINT_MS, _MOST_ENDPOINT_MS = 500, 200, 3_000
+_LATE_S = {asr_pb2.PRIORITY_UNSPECIFIED: 0.0, asr_pb2.PRIORITY_NORMAL: 0.0, asr_pb2.PRIORITY_LOW: 1.0}
+
+
+def read_offset(config: asr_pb2.TranscribeConfig) -> float:
+    """Return the seconds to add to every time that is sent. Raises SttError (INVALID_REQUEST)."""
+    if not (math.isfinite(config.start_offset_s) and config.start_offset_s >= 0):
+        raise SttError(Reason.INVALID_REQUEST, f"start_offset_s must be 0 or more, not {config.start_offset_s:g}.")
+    return config.start_offset_s
+
+
+def read_listening(live: asr_pb2.LiveConfig, language: str) -> Listening:
+    """Return how a live session is to be heard. Raises SttError (INVALID_REQUEST)."""
+    endpoint_ms = live.endpoint_silence_ms or _DEFAULT_ENDPOINT_MS
+    if not _LEAST_ENDPOINT_MS <= endpoint_ms <= _MOST_ENDPOINT_MS:
+        raise SttError(
+            Reason.INVALID_REQUEST,
+            f"endpoint_silence_ms must be from {_LEAST_ENDPOINT_MS} to {_MOST_ENDPOINT_MS}, not {endpoint_ms}.",
+        )
+    if live.priority not in _LATE_S:
+        raise SttError(Reason.INVALID_REQUEST, f"There is no priority {live.priority}.")
+    return Listening(language, live.interim_results, endpoint_ms / 1000, _LATE_S[live.priority])
 
 
 def write_started(choice: Choice) -> asr_pb2.TranscribeResponse:
@@ -29,20 +56,47 @@ def write_progress(progress: Progress) -> asr_pb2.TranscribeResponse:
     return asr_pb2.TranscribeResponse(progress=common_pb2.Progress(processed_s=progress.processed_s))
 
 
-def write_segment(segment: Segment) -> asr_pb2.TranscribeResponse:
-    """Return the event that carries a segment."""
+def write_speech_started(started: SpeechStarted, offset_s: float) -> asr_pb2.TranscribeResponse:
+    """Return the event that says that somebody began to speak."""
+    return asr_pb2.TranscribeResponse(speech_started=asr_pb2.SpeechStarted(at_s=offset_s + started.at_s))
+
+
+def write_speech_ended(ended: SpeechEnded, offset_s: float) -> asr_pb2.TranscribeResponse:
+    """Return the event that says that an endpoint was found."""
+    return asr_pb2.TranscribeResponse(speech_ended=asr_pb2.SpeechEnded(at_s=offset_s + ended.at_s))
+
+
+def write_partial(partial: Partial, offset_s: float) -> asr_pb2.TranscribeResponse:
+    """Return the event that carries interim text."""
+    return asr_pb2.TranscribeResponse(
+        partial=asr_pb2.Partial(
+            text=partial.interim.text,
+            stable_characters=partial.interim.stable_characters,
+            start_s=offset_s + partial.start_s,
+        )
+    )
+
+
+def write_segment(segment: Segment, number: int, offset_s: float) -> asr_pb2.TranscribeResponse:
+    """Return the event that carries a request's segment of this number."""
     words = [
-        asr_pb2.Word(text=word.text, start_s=word.start_s, end_s=word.end_s, confidence=word.confidence)
+        asr_pb2.Word(
+            text=word.text,
+            start_s=offset_s + word.start_s,
+            end_s=offset_s + word.end_s,
+            confidence=word.confidence,
+        )
         for word in segment.words
     ]
     return asr_pb2.TranscribeResponse(
         segment=asr_pb2.Segment(
-            start_s=segment.start_s,
-            end_s=segment.end_s,
+            start_s=offset_s + segment.start_s,
+            end_s=offset_s + segment.end_s,
             text=segment.text,
             confidence=segment.confidence,
             words=words,
             timing=_TIMING[segment.timing],
+            id=number,
         )
     )
 

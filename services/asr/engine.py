@@ -18,10 +18,15 @@ Pcm = npt.NDArray[np.int16]
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One stretch of voiced audio for an engine: 16 kHz mono samples and the language to expect (ISO 639-1)."""
+    """One stretch of voiced audio for an engine: 16 kHz mono samples and the language to expect (ISO 639-1).
+
+    `draft` is what the same engine heard in a shorter look at it (`Hypothesis.tokens`): it may save work, but what is
+    heard now decides.
+    """
 
     samples: Pcm
     language: str
+    draft: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +44,10 @@ class SpokenWord:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What an engine heard in one utterance; no words when it heard none."""
+    """What an engine heard in one utterance; no words when it heard none. `tokens` mean something to it alone."""
 
     words: tuple[SpokenWord, ...]
+    tokens: tuple[int, ...] = ()
 
     @property
     def text(self) -> str:
@@ -71,6 +77,10 @@ class Engine(Protocol):
     @property
     def max_chunk_s(self) -> float:
         """The longest utterance it transcribes well, in seconds."""
+
+    @property
+    def max_live_chunk_s(self) -> float:
+        """The longest utterance of a live session, which is decoded again and again while it grows, in seconds."""
 
     def decode(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         """Transcribe at most `max_batch` utterances, one hypothesis each, in their order."""

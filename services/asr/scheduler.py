@@ -1,34 +1,258 @@
-"""Shares the engine's workers among all requests.
+"""Shares the engine's workers among all recordings and live sessions: what is decoded next, and in what company.
 
-First come, first served, a thread for each worker. A request has only a few chunks waiting here at once, so that a
-short file is not stuck behind a long one.
+A segment that a live session waits for goes first, then interim looks, then recordings; but a recording's chunk that
+has waited as long as it may goes ahead of looks. It knows utterances and who asks for them, not what becomes of them.
 """
 
 import asyncio
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
 from types import TracebackType
 
 from services.asr.engine import Engine, Hypothesis, Utterance
+from services.common.errors import Reason, SttError
+
+# A recording's chunks while somebody is live: a worker is free again sooner.
+_FILE_CHUNK_BESIDE_LIVE_S = 8.0
+# How long an utterance waits for company where the engine takes several at once.
+_GATHER_S = 0.005
+# Looks come no closer together than this, and may take this share of the workers; finals and recordings need the rest.
+_MIN_CADENCE_S = 0.5
+_LOOKS_SHARE = 0.6
+# How much the newest measurement counts.
+_SMOOTHING = 0.2
+_MIN_RETRY_AFTER_S = 1.0
+
+
+class Kind(IntEnum):
+    """What an utterance is decoded for, the most urgent first."""
+
+    FINAL = 0
+    LOOK = 1
+    FILE = 2
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """An utterance that waits since `asked` and should not wait beyond `deadline` (the loop's clock)."""
+
+    kind: Kind
+    asked: float
+    deadline: float
+    utterance: Utterance
+    answer: "asyncio.Future[Hypothesis | None]"
+
+
+def pick(waiting: Sequence[Job], now: float, *, files_wait: bool) -> Job | None:
+    """Return the job that comes next; `files_wait` keeps recordings back."""
+    may = [job for job in waiting if not (files_wait and job.kind is Kind.FILE)]
+    return min(may, key=lambda job: (_rank(job, now), job.deadline), default=None)
+
+
+def _rank(job: Job, now: float) -> float:
+    overdue = job.kind is Kind.FILE and job.deadline <= now
+    return (Kind.FINAL + Kind.LOOK) / 2 if overdue else job.kind
 
 
 class Scheduler:
-    """Decodes utterances of every request on one engine; use as a context manager."""
+    """Decodes utterances on one engine; use as an async context manager."""
 
-    def __init__(self, engine: Engine) -> None:
-        """Open as many workers as the engine declares."""
+    def __init__(self, engine: Engine, *, max_waiting: int, file_wait_s: float) -> None:
+        """Let at most `max_waiting` utterances wait, and a recording's go ahead of looks after `file_wait_s`."""
         self.engine = engine
+        self._max_waiting = max_waiting
+        self._file_wait_s = file_wait_s
         self._executor = ThreadPoolExecutor(engine.workers, "decode")
+        self._workers: list[asyncio.Task[None]] = []
+        self._waiting: list[Job] = []
+        self._changed = asyncio.Event()
+        self._seats: set[Seat] = set()
+        self._files_running = 0
+        # Measured: how long a look occupies a worker, and waits for one; how long any utterance does.
+        self._look_s = 0.0
+        self._look_wait_s = 0.0
+        self._decode_s = 0.0
 
-    def __enter__(self) -> "Scheduler":
-        """Return itself, open."""
+    async def __aenter__(self) -> "Scheduler":
+        """Start the workers."""
+        self._workers = [asyncio.create_task(self._work()) for _ in range(self.engine.workers)]
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        """Wait for what is being decoded and drop what waits."""
-        self._executor.shutdown(cancel_futures=True)
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """End when what is being decoded is done; what waits is dropped."""
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+        await asyncio.to_thread(self._executor.shutdown)
+
+    @property
+    def file_chunk_s(self) -> float:
+        """Return how long a recording's chunk may be now, in seconds."""
+        longest = self.engine.max_chunk_s
+        return min(longest, _FILE_CHUNK_BESIDE_LIVE_S) if self._seats else longest
+
+    def check_room(self) -> None:
+        """Raise SttError (OVERLOADED, with the delay after which there should be room) when the queue is full."""
+        if len(self._waiting) >= self._max_waiting:
+            backlog_s = len(self._waiting) * self._decode_s / self.engine.workers
+            raise SttError(
+                Reason.OVERLOADED,
+                "The service has more to transcribe than it can.",
+                retry_after_s=max(_MIN_RETRY_AFTER_S, backlog_s),
+            )
 
     async def decode(self, utterance: Utterance) -> Hypothesis:
-        """Return what the engine hears; cancelled while it waits, the utterance is never decoded."""
+        """Return what the engine hears in a piece of a recording; cancelled while it waits, it is never decoded.
+
+        Raises SttError (OVERLOADED).
+        """
+        return await self._answered(self._ask(Kind.FILE, utterance, self._file_wait_s))
+
+    @contextmanager
+    def seat(self, late_s: float) -> Iterator["Seat"]:
+        """Give a live session its place; what it asks for counts as asked `late_s` later."""
+        seat = Seat(self, late_s)
+        self._seats.add(seat)
+        try:
+            yield seat
+        finally:
+            seat.withdraw()
+            self._seats.remove(seat)
+            self._changed.set()
+
+    @property
+    def _cadence_s(self) -> float:
+        """Return how far apart a session's looks are now, so that all that speak together take no more than a share."""
+        speaking = sum(seat.speaking for seat in self._seats)
+        round_s = speaking * self._look_s / (self.engine.workers * _LOOKS_SHARE)
+        return max(_MIN_CADENCE_S, round_s, self._look_wait_s + self._look_s)
+
+    def _ask(self, kind: Kind, utterance: Utterance, wait_s: float) -> Job:
+        self.check_room()
         loop = asyncio.get_running_loop()
-        (hypothesis,) = await loop.run_in_executor(self._executor, self.engine.decode, [utterance])
+        job = Job(kind, loop.time(), loop.time() + wait_s, utterance, loop.create_future())
+        self._waiting.append(job)
+        self._changed.set()
+        return job
+
+    async def _answered(self, job: Job) -> Hypothesis:
+        try:
+            hypothesis = await job.answer
+        finally:
+            self._drop(job)
+        assert hypothesis is not None
         return hypothesis
+
+    def _drop(self, job: Job) -> None:
+        if job in self._waiting:
+            self._waiting.remove(job)
+
+    async def _work(self) -> None:
+        """Be one worker: decode batch after batch."""
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = await self._next_batch()
+            files = batch[0].kind is Kind.FILE
+            self._files_running += files
+            started = loop.time()
+            try:
+                hypotheses = await loop.run_in_executor(
+                    self._executor, self.engine.decode, [job.utterance for job in batch]
+                )
+                for job, hypothesis in zip(batch, hypotheses, strict=True):
+                    if not job.answer.done():
+                        job.answer.set_result(hypothesis)
+            except Exception as error:  # whoever asked hears of it, and the worker goes on
+                for job in batch:
+                    if not job.answer.done():
+                        job.answer.set_exception(error)
+            finally:
+                self._files_running -= files
+                self._changed.set()
+            self._measure(batch, started, loop.time())
+
+    async def _next_batch(self) -> list[Job]:
+        """Return the most urgent job, with as many of its kind as the engine takes at once."""
+        while True:
+            job = self._pick()
+            if job and self.engine.max_batch > 1 and self._company(job) < self.engine.max_batch:
+                await asyncio.sleep(_GATHER_S)
+                job = self._pick()
+            if job:
+                kin = sorted((each for each in self._waiting if each.kind is job.kind), key=lambda each: each.deadline)
+                batch = kin[: self.engine.max_batch]
+                self._waiting = [each for each in self._waiting if each not in batch]
+                return batch
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _pick(self) -> Job | None:
+        # While somebody is live, one worker takes no recordings: a live utterance finds it free within a look's time.
+        files_wait = bool(self._seats) and 0 < self.engine.workers - 1 <= self._files_running
+        return pick(self._waiting, asyncio.get_running_loop().time(), files_wait=files_wait)
+
+    def _company(self, job: Job) -> int:
+        return sum(each.kind is job.kind for each in self._waiting)
+
+    def _measure(self, batch: Sequence[Job], started: float, ended: float) -> None:
+        each_s = (ended - started) / len(batch)
+        self._decode_s += _SMOOTHING * (each_s - self._decode_s)
+        if batch[0].kind is Kind.LOOK:
+            self._look_s += _SMOOTHING * (each_s - self._look_s)
+            waited_s = max(started - job.asked for job in batch)
+            self._look_wait_s += _SMOOTHING * (waited_s - self._look_wait_s)
+
+
+class Seat:
+    """A live session's place with the scheduler: its finals, and one look at a time."""
+
+    def __init__(self, scheduler: Scheduler, late_s: float) -> None:
+        self._scheduler = scheduler
+        self._late_s = late_s
+        self._look: Job | None = None
+        self.speaking = False
+
+    @property
+    def cadence_s(self) -> float:
+        """Return how many seconds apart looks should be now."""
+        return self._scheduler._cadence_s
+
+    async def final(self, utterance: Utterance) -> Hypothesis:
+        """Return what the engine hears in a whole chunk. Raises SttError (OVERLOADED)."""
+        scheduler = self._scheduler
+        return await scheduler._answered(scheduler._ask(Kind.FINAL, utterance, self._late_s))
+
+    async def look(self, utterance: Utterance) -> Hypothesis | None:
+        """Return what the engine hears in a chunk so far; None when the look was withdrawn or there is no room for it.
+
+        A session has at most one; while it waits it can be renewed.
+        """
+        self.speaking = True
+        try:
+            self._look = self._scheduler._ask(Kind.LOOK, utterance, self._late_s)
+        except SttError:
+            return None
+        try:
+            return await self._look.answer
+        finally:
+            self._scheduler._drop(self._look)
+            self._look = None
+
+    def renew(self, utterance: Utterance) -> bool:
+        """Let a look that still waits hear this instead, in its old place; return whether one waited."""
+        if self._look is None or self._look not in self._scheduler._waiting:
+            return False
+        self._look.utterance = utterance
+        return True
+
+    def withdraw(self) -> None:
+        """Drop a look that still waits: its chunk is whole."""
+        self.speaking = False
+        if self._look is not None and self._look in self._scheduler._waiting:
+            self._scheduler._drop(self._look)
+            self._look.answer.set_result(None)

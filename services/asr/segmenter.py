@@ -1,7 +1,7 @@
 """Cuts a stream of audio into voiced chunks, at pauses; samples go in, chunks come out, as soon as they are whole.
 
 It holds no more audio than the chunk that is open and a little before it, whatever the recording's length, and the
-chunks are the same however the samples were portioned.
+chunks are the same however the samples were portioned. Live sessions also look at the chunk that is still open.
 """
 
 from collections.abc import Callable
@@ -37,11 +37,16 @@ class Cutting:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A stretch of audio with speech in it; positions are samples from the recording's first."""
+    """A stretch of audio with speech in it; positions are samples from the recording's first.
+
+    Where pauses are shorter than the silence kept around speech, it begins with silence that ended the chunk before;
+    what lies at `fresh` and later is in no chunk before it.
+    """
 
     start: int
     samples: Pcm
     voiced: tuple[Span, ...]
+    fresh: int
 
     @property
     def end(self) -> int:
@@ -57,6 +62,7 @@ class Segmenter:
         self._voice_activity = voice_activity
         self._cutting = cutting
         self._max_frames = _frames(cutting.max_chunk_s)
+        self._min_frames = -int(-cutting.min_voice_s * SAMPLE_RATE // FRAME)
         self._pause_frames = _frames(cutting.max_pause_s)
         self._pad_frames = _frames(cutting.pad_s)
         self._block = cutting.block_frames * FRAME
@@ -67,6 +73,8 @@ class Segmenter:
         self._audio: list[Pcm] = []
         self._voice: list[bool] = []
         self._scores: list[float] = []
+        self._voice_end = 0
+        self._chunk_end = 0
 
     @property
     def samples(self) -> int:
@@ -77,6 +85,26 @@ class Segmenter:
     def settled(self) -> int:
         """Return the position up to which every chunk has been handed out."""
         return self._first * FRAME if any(self._voice) else self._samples - len(self._unheard)
+
+    @property
+    def speech(self) -> Span | None:
+        """Return where voice began in the open chunk and was last heard, once there is more of it than a click."""
+        if sum(self._voice) < self._min_frames:
+            return None
+        return (self._first + self._voice.index(True)) * FRAME, self._voice_end * FRAME
+
+    @property
+    def paused(self) -> bool:
+        """Return whether no voice was heard for as long as a pause must be to end a chunk."""
+        return self._first + len(self._voice) - self._voice_end >= self._pause_frames
+
+    def limit(self, max_chunk_s: float) -> None:
+        """Cut longer chunks than this from now on."""
+        self._max_frames = _frames(max_chunk_s)
+
+    def peek(self) -> Chunk:
+        """Return the open chunk as it is; there must be speech in it."""
+        return self._cut_out(np.flatnonzero(self._voice), len(self._voice))
 
     def push(self, samples: Pcm) -> list[Chunk]:
         """Take the next samples and return the chunks they completed."""
@@ -89,14 +117,19 @@ class Segmenter:
         self._unheard = self._unheard[whole:].copy()
         return chunks
 
+    def flush(self) -> list[Chunk]:
+        """End the open chunk where it is, but for less than a frame, and return what that completed."""
+        whole = len(self._unheard) // FRAME * FRAME
+        chunks = self._hear(self._unheard[:whole]) if whole else []
+        self._unheard = self._unheard[whole:].copy()
+        if any(self._voice):
+            chunks += self._close(len(self._voice), len(self._voice))
+        return chunks
+
     def finish(self) -> list[Chunk]:
         """End the recording and return the chunks that were still open."""
-        rest = self._unheard
-        self._unheard = rest[:0]
-        chunks = self._hear(np.pad(rest, (0, -len(rest) % FRAME))) if len(rest) else []
-        if any(self._voice):
-            chunks += self._close(len(self._voice))
-        return chunks
+        self._unheard = np.pad(self._unheard, (0, -len(self._unheard) % FRAME))
+        return self.flush()
 
     def _hear(self, block: Pcm) -> list[Chunk]:
         chunks: list[Chunk] = []
@@ -105,14 +138,17 @@ class Segmenter:
             self._audio.append(frame)
             self._scores.append(score)
             self._voice.append(score >= (self._cutting.offset if was_voice else self._cutting.onset))
+            heard = len(self._voice)
+            if self._voice[-1]:
+                self._voice_end = self._first + heard
             if not any(self._voice[-self._pause_frames :]):
-                silent = max(0, len(self._voice) - self._pad_frames)
                 if any(self._voice):
-                    chunks += self._close(silent)
+                    chunks += self._close(heard - min(self._pad_frames, self._pause_frames), heard)
                 else:
-                    self._drop(silent)
-            elif len(self._voice) >= self._max_frames:
-                chunks += self._close(self._best_cut())
+                    self._drop(max(0, heard - self._pad_frames))
+            elif heard >= self._max_frames:
+                cut = self._best_cut()
+                chunks += self._close(cut, cut)
         return chunks
 
     def _best_cut(self) -> int:
@@ -127,18 +163,23 @@ class Segmenter:
             return best
         return begin + int(np.argmin(self._scores[begin:]))
 
-    def _close(self, cut: int) -> list[Chunk]:
-        """End the open chunk before frame `cut`; what follows stays."""
+    def _close(self, cut: int, end: int) -> list[Chunk]:
+        """End the open chunk, which may reach to frame `end`; what is behind frame `cut` stays for the next."""
         voice = np.flatnonzero(self._voice[:cut])
         chunk: list[Chunk] = []
-        if len(voice) * FRAME >= self._cutting.min_voice_s * SAMPLE_RATE:
-            begin = max(0, int(voice[0]) - self._pad_frames)
-            end = min(cut, int(voice[-1]) + 1 + self._pad_frames)
-            start = (self._first + begin) * FRAME
-            samples = np.concatenate(self._audio[begin:end])[: self._samples - start]
-            chunk = [Chunk(start, samples, self._spans(voice, start + len(samples)))]
+        if len(voice) >= self._min_frames:
+            chunk = [self._cut_out(voice, end)]
+            self._chunk_end = chunk[0].end
         self._drop(cut)
         return chunk
+
+    def _cut_out(self, voice: npt.NDArray[np.intp], end: int) -> Chunk:
+        """Return the frames of `voice` with the silence around them, up to frame `end`."""
+        begin = max(0, int(voice[0]) - self._pad_frames)
+        end = min(end, int(voice[-1]) + 1 + self._pad_frames)
+        start = (self._first + begin) * FRAME
+        samples = np.concatenate(self._audio[begin:end])[: self._samples - start]
+        return Chunk(start, samples, self._spans(voice, start + len(samples)), max(start, self._chunk_end))
 
     def _spans(self, voice: npt.NDArray[np.intp], end: int) -> tuple[Span, ...]:
         runs = np.split(voice, np.flatnonzero(np.diff(voice) > 1) + 1)

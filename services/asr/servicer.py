@@ -1,13 +1,18 @@
-"""Speaks gRPC for the transcriber: checks the config, admits the request, streams the events."""
+"""Speaks gRPC for the transcribers: checks the config, admits the request, streams the events."""
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+from itertools import count
 
 import grpc
 from stt.asr.v1 import asr_pb2, asr_pb2_grpc
 
-from services.asr.convert import write_finished, write_model, write_progress, write_segment, write_started
+from services.asr import convert
+from services.asr.live import Event as LiveEvent
+from services.asr.live import LiveTranscriber, Partial, SpeechEnded, SpeechStarted
 from services.asr.models import CATALOG, Models
+from services.asr.scheduler import Scheduler
+from services.asr.settings import AsrSettings
 from services.asr.transcriber import Finished, Progress, Transcriber
 from services.asr.transcript import Segment
 from services.common.errors import Reason, SttError
@@ -19,49 +24,76 @@ _Context = grpc.aio.ServicerContext[asr_pb2.TranscribeRequest, asr_pb2.Transcrib
 
 
 class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
-    """Transcribes at most `max_requests` recordings at once; more are refused, not queued."""
+    """Transcribes so many recordings and so many live sessions at once; more are refused, not queued."""
 
-    def __init__(self, models: Models, transcriber: Transcriber, *, max_requests: int, idle_timeout_s: float) -> None:
+    def __init__(
+        self,
+        models: Models,
+        scheduler: Scheduler,
+        recordings: Transcriber,
+        sessions: LiveTranscriber,
+        settings: AsrSettings,
+    ) -> None:
         self._models = models
-        self._transcriber = transcriber
-        self._max_requests = max_requests
-        self._idle_timeout_s = idle_timeout_s
-        self._running = 0
+        self._scheduler = scheduler
+        self._recordings = recordings
+        self._sessions = sessions
+        self._idle_timeout_s = settings.idle_timeout_s
+        self._room = {"recordings": settings.max_requests, "live sessions": settings.max_sessions}
+        self._running = dict.fromkeys(self._room, 0)
 
     async def Transcribe(
         self, request_iterator: AsyncIterator[asr_pb2.TranscribeRequest], context: _Context
     ) -> AsyncIterator[asr_pb2.TranscribeResponse]:
-        """Stream what is heard in one recording."""
+        """Stream what is heard in one recording or one live session."""
         stream = AudioStream(request_iterator, self._idle_timeout_s)
         config = await stream.config()
         choice = self._models.choose(config.model, config.language)
-        self._admit()
-        try:
-            yield write_started(choice)
-            async with aclosing(self._transcriber.transcribe(stream.audio(), choice.language)) as events:
+        offset_s = convert.read_offset(config)
+        events: AsyncGenerator[Progress | LiveEvent, None]
+        if config.HasField("live"):
+            kind, listening = "live sessions", convert.read_listening(config.live, choice.language)
+            events = self._sessions.transcribe(stream.live_audio(), listening)
+        else:
+            kind, events = "recordings", self._recordings.transcribe(stream.audio(), choice.language)
+        with self._admitted(kind):
+            yield convert.write_started(choice)
+            async with aclosing(events):
+                numbers = count(1)
                 async for event in events:
                     match event:
                         case Progress():
-                            yield write_progress(event)
+                            yield convert.write_progress(event)
+                        case SpeechStarted():
+                            yield convert.write_speech_started(event, offset_s)
+                        case Partial():
+                            yield convert.write_partial(event, offset_s)
+                        case SpeechEnded():
+                            yield convert.write_speech_ended(event, offset_s)
                         case Segment():
-                            yield write_segment(event)
+                            yield convert.write_segment(event, next(numbers), offset_s)
                         case Finished():
-                            yield write_finished(event, choice)
-        finally:
-            self._running -= 1
+                            yield convert.write_finished(event, choice)
 
     async def ListModels(self, request: asr_pb2.ListModelsRequest, context: _Context) -> asr_pb2.ListModelsResponse:
         """Return the catalog and the device."""
         return asr_pb2.ListModelsResponse(
-            models=[write_model(model, available=self._models.available(model.id)) for model in CATALOG],
+            models=[convert.write_model(model, available=self._models.available(model.id)) for model in CATALOG],
             device=asr_pb2.Device(kind="cpu"),
         )
 
-    def _admit(self) -> None:
-        if self._running >= self._max_requests:
+    @contextmanager
+    def _admitted(self, kind: str) -> Iterator[None]:
+        running = self._running[kind]
+        if running >= self._room[kind]:
             raise SttError(
                 Reason.OVERLOADED,
-                f"{self._running} recordings are being transcribed, as many as the service takes.",
+                f"{running} {kind} are being transcribed, as many as the service takes.",
                 retry_after_s=_RETRY_AFTER_S,
             )
-        self._running += 1
+        self._scheduler.check_room()
+        self._running[kind] += 1
+        try:
+            yield
+        finally:
+            self._running[kind] -= 1

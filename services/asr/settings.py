@@ -24,6 +24,16 @@ class AsrSettings(GrpcSettings):
         ge=1,
     )
     max_requests: int = Field(16, description="Recordings transcribed at once; more are refused.", ge=1)
+    max_sessions: int = Field(32, description="Live sessions at once; more are refused.", ge=1)
+    max_ahead_s: float = Field(
+        20.0, description="Seconds of speech that a live session is read ahead of its segments.", gt=0
+    )
+    max_waiting: int = Field(
+        160, description="Pieces of speech that wait to be decoded; past it requests are refused.", ge=1
+    )
+    file_wait_s: float = Field(
+        5.0, description="Seconds after which a recording's piece goes ahead of interim results.", ge=0
+    )
     confidence_floor: float = Field(
         0.4, description="Moonshine's words below this mean probability are taken for noise.", ge=0, le=1
     )

@@ -13,8 +13,15 @@ def place(chunk: Chunk, hypothesis: Hypothesis, spans: Sequence[Span] | None) ->
     timing = Timing.ESTIMATED if spans is None else Timing.ALIGNED
     if spans is None:
         spans = estimate([(start - chunk.start, end - chunk.start) for start, end in chunk.voiced], hypothesis)
+    # No word begins in the silence that the chunk before ended with.
+    fresh = chunk.fresh - chunk.start
     words = [
-        Word(word.text, (chunk.start + start) / SAMPLE_RATE, (chunk.start + end) / SAMPLE_RATE, word.confidence)
+        Word(
+            word.text,
+            (chunk.start + max(start, fresh)) / SAMPLE_RATE,
+            (chunk.start + max(end, fresh)) / SAMPLE_RATE,
+            word.confidence,
+        )
         for word, (start, end) in zip(hypothesis.words, spans, strict=True)
     ]
     return words, timing

@@ -1,4 +1,4 @@
-"""The way of one recording from PCM to segments: cut, decode, align, split; several chunks at once, out in order.
+"""The way of one recording from PCM to segments: several chunks at once, out in order.
 
 Knows neither gRPC nor which engine runs. Everything is bounded: audio is only read while there is room for its chunks.
 """
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.asr import sentences, timing
 from services.asr.aligner import Aligner
-from services.asr.engine import SAMPLE_RATE, Utterance
+from services.asr.engine import SAMPLE_RATE
+from services.asr.recognizer import recognize
 from services.asr.scheduler import Scheduler
 from services.asr.segmenter import Chunk, Cutting, Segmenter
 from services.asr.transcript import Segment
@@ -60,13 +60,14 @@ class Transcriber:
         `pcm` gives whole samples; what it raises is raised here. Closing the generator ends all work on the recording.
         """
         engine = self._scheduler.engine
-        segmenter = Segmenter(SileroStream(self._voice), Cutting(max_chunk_s=engine.max_chunk_s))
+        segmenter = Segmenter(SileroStream(self._voice), Cutting(max_chunk_s=self._scheduler.file_chunk_s))
         # While the workers decode, one chunk is aligned and one waits for the next free worker.
-        room = engine.workers + 2
+        room = engine.workers * engine.max_batch + 2
         pending: deque[_Pending] = deque()
         reported_s = 0.0
         try:
             async for data in pcm:
+                segmenter.limit(self._scheduler.file_chunk_s)
                 chunks = await asyncio.to_thread(segmenter.push, np.frombuffer(data, "<i2"))
                 pending.extend(self._begin(chunk, language) for chunk in chunks)
                 while pending and (len(pending) > room or pending[0].segments.done()):
@@ -88,14 +89,6 @@ class Transcriber:
             await asyncio.gather(*(unfinished.segments for unfinished in pending), return_exceptions=True)
         yield Finished(segmenter.samples)
 
-    def _begin(self, chunk: Chunk, language: str) -> "_Pending":
-        return _Pending(chunk, asyncio.create_task(self._segments(chunk, language)))
-
-    async def _segments(self, chunk: Chunk, language: str) -> list[Segment]:
-        """Decode, align and split one chunk."""
-        hypothesis = await self._scheduler.decode(Utterance(chunk.samples, language))
-        if not hypothesis.words:
-            return []
-        spans = await self._aligner.align(chunk.samples, [word.text for word in hypothesis.words])
-        words, source = timing.place(chunk, hypothesis, spans)
-        return sentences.split(words, hypothesis, source)
+    def _begin(self, chunk: Chunk, language: str) -> _Pending:
+        segments = recognize(chunk, language, self._scheduler.decode, self._aligner)
+        return _Pending(chunk, asyncio.create_task(segments))

@@ -1,9 +1,16 @@
 """The one audio format between programs: PCM, signed 16-bit little-endian, 16 kHz, mono, no header."""
 
+from dataclasses import dataclass
+
 SAMPLE_RATE = 16_000
 SAMPLE_BYTES = 2
 MAX_MESSAGE_BYTES = 65_536
 """Largest audio message on a gRPC stream: 2.048 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Stands between pieces of live audio where the caller wants to have the text of everything before."""
 
 
 class SampleAligner:

@@ -1,15 +1,15 @@
-"""Read the client's side of an audio RPC: one config, then PCM, within the limits the protos state."""
+"""Read the client's side of an audio RPC: one config, then PCM and flushes, within the limits the protos state."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from services.common.audio import MAX_MESSAGE_BYTES, SampleAligner
+from services.common.audio import MAX_MESSAGE_BYTES, Flush, SampleAligner
 from services.common.errors import Reason, SttError
 
 
 class AudioStream:
-    """The messages of one client (`oneof request`: config, audio), each awaited for at most `idle_timeout_s`."""
+    """The messages of one client (`oneof request`: config, audio, flush), each awaited for at most `idle_timeout_s`."""
 
     def __init__(self, requests: AsyncIterator[Any], idle_timeout_s: float) -> None:
         self._requests = requests
@@ -23,7 +23,14 @@ class AudioStream:
         return request.config
 
     async def audio(self) -> AsyncIterator[bytes]:
-        """Yield PCM until the client closes its side; every piece is whole samples and not empty."""
+        """Yield a recording's PCM until the client closes its side; every piece is whole samples and not empty."""
+        async for piece in self.live_audio():
+            if isinstance(piece, Flush):
+                raise SttError(Reason.INVALID_REQUEST, "Only a live session can be flushed.")
+            yield piece
+
+    async def live_audio(self) -> AsyncIterator[bytes | Flush]:
+        """Yield a live session's PCM, as `audio` does, and its flushes."""
         aligner = SampleAligner()
         while (request := await self._next()) is not None:
             match request.WhichOneof("request"):
@@ -35,6 +42,8 @@ class AudioStream:
                         )
                     if samples := aligner.push(request.audio):
                         yield samples
+                case "flush":
+                    yield Flush()
                 case "config":
                     raise SttError(Reason.INVALID_REQUEST, "The config was sent twice.")
                 case _:

@@ -7,11 +7,11 @@ from aiohttp import web
 from services.edge.backends import Backends
 from services.edge.body import defer_continue
 from services.edge.connection import Runner
-from services.edge.keys import BACKENDS, DECODER, SETTINGS, SPOOL
+from services.edge.keys import BACKENDS, DECODER, SESSIONS, SETTINGS, SPOOL
 from services.edge.media.decoder import DecodeLimits, Decoder
 from services.edge.media.spool import Spool
 from services.edge.middlewares import add_headers, around
-from services.edge.routes import catalog, health, summarize, transcribe
+from services.edge.routes import catalog, health, stream, summarize, transcribe
 from services.edge.settings import EdgeSettings
 
 
@@ -20,10 +20,13 @@ def build_app(settings: EdgeSettings) -> web.Application:
     app = web.Application(middlewares=[around])
     app[SETTINGS] = settings
     app[SPOOL] = Spool(settings.spool_dir, settings.spool_budget_bytes)
+    app[SESSIONS] = set()
     app.cleanup_ctx.append(_connect)
+    app.on_shutdown.append(_leave_sessions)
     app.on_response_prepare.append(add_headers)
     app.router.add_post("/v1/transcribe", transcribe.handle, expect_handler=defer_continue)
     app.router.add_post("/v1/summarize", summarize.handle, expect_handler=defer_continue)
+    app.router.add_get("/v1/stream", stream.handle, allow_head=False)
     app.router.add_get("/v1/models", catalog.models)
     app.router.add_get("/v1/languages", catalog.languages)
     app.router.add_get("/health", health.handle)
@@ -51,3 +54,9 @@ async def _connect(app: web.Application) -> AsyncIterator[None]:
     async with Backends(settings) as backends:
         app[BACKENDS] = backends
         yield
+
+
+async def _leave_sessions(app: web.Application) -> None:
+    for session in app[SESSIONS]:
+        # The other half is for saying so.
+        session.leave(app[SETTINGS].grace_s / 2)

@@ -15,13 +15,13 @@ from stt.asr.v1 import asr_pb2, asr_pb2_grpc
 from stt.diarize.v1 import diarize_pb2, diarize_pb2_grpc
 from stt.summarize.v1 import summarize_pb2, summarize_pb2_grpc
 
-from services.common.audio import MAX_MESSAGE_BYTES
+from services.common.audio import MAX_MESSAGE_BYTES, Flush
 from services.common.channels import open_channel
 from services.common.errors import Reason, SttError
 from services.common.interceptors import REQUEST_ID_KEY
 from services.common.rpc_errors import from_error
 from services.edge import convert
-from services.edge.engine import Catalog, Diarized, Progress, Recognized, Recording, Style, Summary
+from services.edge.engine import Catalog, Diarized, Partial, Progress, Recognized, Recording, Started, Style, Summary
 from services.edge.settings import EdgeSettings
 from services.edge.transcript import Segment
 
@@ -34,6 +34,7 @@ class Backends:
 
     def __init__(self, settings: EdgeSettings) -> None:
         self._settings = settings
+        self._catalog: Catalog | None = None
         self._exit = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -83,6 +84,37 @@ class Backends:
                         yield Progress("transcription", 0.0)
                     case "progress":
                         yield Progress("transcription", response.progress.processed_s)
+                    case "segment":
+                        yield convert.segment(response.segment)
+                    case "finished":
+                        yield convert.recognized(model_that_runs, response.finished)
+                        return
+        raise _ended_early(ASR)
+
+    async def listen(
+        self, audio: AsyncIterator[bytes | Flush], model: str, language: str
+    ) -> AsyncGenerator[Started | Partial | Segment | Recognized, None]:
+        """Yield what a live session hears of `audio`, segments in the order of time and one Recognized at the end."""
+
+        async def requests() -> AsyncIterator[asr_pb2.TranscribeRequest]:
+            live = asr_pb2.LiveConfig(interim_results=True)
+            yield asr_pb2.TranscribeRequest(config=asr_pb2.TranscribeConfig(model=model, language=language, live=live))
+            async for chunk in audio:
+                if isinstance(chunk, Flush):
+                    yield asr_pb2.TranscribeRequest(flush=asr_pb2.Flush())
+                else:
+                    yield asr_pb2.TranscribeRequest(audio=chunk)
+
+        deadline_s = self._settings.max_duration_s + self._settings.stream_finish_s
+        model_that_runs = model
+        async with _call(ASR, self._asr.Transcribe(requests(), timeout=deadline_s, metadata=_metadata())) as call:
+            async for response in call:
+                match response.WhichOneof("event"):
+                    case "started":
+                        model_that_runs = response.started.model
+                        yield convert.started(response.started)
+                    case "partial":
+                        yield Partial(response.partial.text)
                     case "segment":
                         yield convert.segment(response.segment)
                     case "finished":
@@ -154,10 +186,22 @@ class Backends:
 
     async def catalog(self) -> Catalog:
         """Return the models of recognition and what they run on."""
-        deadline_s = self._settings.probe_deadline_s
+        return await self._list_models(self._settings.probe_deadline_s)
+
+    async def catalog_soon(self) -> Catalog:
+        """Return the same within a fraction of a second: as it was last time where recognition is there, but busy."""
+        try:
+            return await self._list_models(self._settings.stream_probe_s)
+        except SttError as error:
+            if error.reason is not Reason.DEADLINE_EXCEEDED or self._catalog is None:
+                raise
+            return self._catalog
+
+    async def _list_models(self, deadline_s: float) -> Catalog:
         request = asr_pb2.ListModelsRequest()
         async with _call(ASR, self._asr.ListModels(request, timeout=deadline_s, metadata=_metadata())) as call:
-            return convert.catalog(await call)
+            self._catalog = convert.catalog(await call)
+        return self._catalog
 
     async def down(self) -> list[str]:
         """Return which of ASR, DIARIZE and SUMMARIZE do not serve now."""

@@ -7,7 +7,7 @@ from stt.common.v1 import common_pb2
 from stt.diarize.v1 import diarize_pb2
 from stt.summarize.v1 import summarize_pb2
 
-from services.edge.engine import Catalog, Device, Diarized, Model, Recognized, Speed, Style, Summary
+from services.edge.engine import Catalog, Device, Diarized, Model, Recognized, Speed, Started, Style, Summary
 from services.edge.transcript import Segment, Turn, Word
 
 _SPEEDS: dict[int, Speed] = {
@@ -23,6 +23,11 @@ _STYLES: dict[Style, summarize_pb2.Style.ValueType] = {
     "bullet_points": summarize_pb2.STYLE_BULLET_POINTS,
     "headline": summarize_pb2.STYLE_HEADLINE,
 }
+
+
+def started(message: asr_pb2.TranscribeStarted) -> Started:
+    """Read the first event."""
+    return Started(message.model, warnings(message.warnings))
 
 
 def recognized(model: str, finished: asr_pb2.TranscribeFinished) -> Recognized:

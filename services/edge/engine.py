@@ -19,6 +19,21 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Started:
+    """Recognition listens: which model it is, and what the caller should know already now."""
+
+    model: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """What the segment that is being spoken sounds like so far."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Recognized:
     """Recognition is complete: which model ran, what it took the language for, and what the caller should know."""
 

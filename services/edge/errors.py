@@ -1,4 +1,4 @@
-"""How errors look over HTTP: the one table from reason to status, and the JSON body. Pure."""
+"""How errors look over HTTP and a WebSocket: the tables from reason to status and to close code, the JSON. Pure."""
 
 from services.common.errors import Reason, SttError
 
@@ -18,6 +18,24 @@ STATUS = {
     Reason.SERVICE_UNAVAILABLE: 503,
     Reason.DEADLINE_EXCEEDED: 503,
 }
+
+CLOSE_CODES = {
+    Reason.INVALID_REQUEST: 1008,
+    Reason.UNKNOWN_MODEL: 1008,
+    Reason.MODEL_UNAVAILABLE: 1013,
+    Reason.UNSUPPORTED_LANGUAGE: 1008,
+    Reason.LANGUAGE_UNAVAILABLE: 1013,
+    Reason.OVERLOADED: 1013,
+    Reason.SHUTTING_DOWN: 1001,
+    Reason.IDLE_TIMEOUT: 1008,
+    Reason.TOO_LARGE: 1009,
+    Reason.INTERNAL: 1011,
+    Reason.UNSUPPORTED_MEDIA: 1008,
+    Reason.NO_AUDIO: 1008,
+    Reason.SERVICE_UNAVAILABLE: 1013,
+    Reason.DEADLINE_EXCEEDED: 1013,
+}
+"""Of the WebSocket: 1001 going away, 1008 policy, 1009 too big, 1011 our fault, 1013 try again later."""
 
 RETRY_AFTER_S = 5
 """What a 503 says when the service that failed did not say it."""

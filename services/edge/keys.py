@@ -6,8 +6,10 @@ from services.edge.backends import Backends
 from services.edge.media.decoder import Decoder
 from services.edge.media.spool import Spool
 from services.edge.settings import EdgeSettings
+from services.edge.stream.session import Session
 
 SETTINGS = web.AppKey("settings", EdgeSettings)
 BACKENDS = web.AppKey("backends", Backends)
 SPOOL = web.AppKey("spool", Spool)
 DECODER = web.AppKey("decoder", Decoder)
+SESSIONS: web.AppKey[set[Session]] = web.AppKey("sessions")

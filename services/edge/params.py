@@ -13,6 +13,7 @@ T = TypeVar("T")
 
 MAX_SPEAKERS = 20
 DEFAULT_MODEL = "large-v3-turbo"
+DEFAULT_LANGUAGE = "auto"
 NAMES = frozenset({"model", "language", "diarize", "speakers", "response_format"})
 
 _FORMATS = {"json": "json", "txt": "txt", "srt": "srt", "vtt": "vtt", "text": "txt", "verbose_json": "json"}
@@ -30,16 +31,38 @@ class TranscribeParams:
     response_format: ResponseFormat
 
 
+@dataclass(frozen=True, slots=True)
+class LiveParams:
+    """How to hear a live session; `language` may be "auto"."""
+
+    model: str
+    language: str
+
+
 def parse(fields: Mapping[str, str], models: Collection[str]) -> TranscribeParams:
     """Read form fields by their names (`NAMES`); an absent or empty one is the default."""
     return TranscribeParams(
         model=_model(_given(fields, "model") or DEFAULT_MODEL, models),
-        language=parse_language(_given(fields, "language") or "auto"),
+        language=parse_language(_given(fields, "language") or DEFAULT_LANGUAGE),
         diarize=_choice("diarize", _given(fields, "diarize") or "true", _BOOLEANS),
         speakers=_speakers(_given(fields, "speakers") or "0"),
         response_format=cast(
             ResponseFormat, _choice("response_format", _given(fields, "response_format") or "json", _FORMATS)
         ),
+    )
+
+
+def parse_live(fields: Mapping[str, object], defaults: LiveParams, models: Collection[str]) -> LiveParams:
+    """Read a query or a config of JSON; an absent or empty field is the default."""
+    texts = {}
+    for name in ("model", "language"):
+        value = fields.get(name)
+        if not isinstance(value, str | None):
+            raise invalid(f"{name} must be a string.")
+        texts[name] = value or ""
+    return LiveParams(
+        model=_model(_given(texts, "model") or defaults.model, models),
+        language=parse_language(_given(texts, "language") or defaults.language),
     )
 
 

@@ -58,3 +58,18 @@ class EdgeSettings(Settings):
     diarize_deadline_factor: float = Field(1, description="What is added to it per second of audio.", ge=0)
     summarize_deadline_s: float = Field(120, description="Deadline of a summary.", gt=0)
     probe_deadline_s: float = Field(5, description="Deadline of a service's list of models and of its health.", gt=0)
+
+    stream_idle_s: float = Field(
+        60, description="Seconds a live session may stand still: no audio from its client, or none taken.", gt=0
+    )
+    stream_lag_s: float = Field(
+        5, description="Seconds audio may wait in a live session whose client sends in real time.", gt=0
+    )
+    stream_finish_s: float = Field(14, description="Seconds the rest of a live session may take after its end.", gt=0)
+    stream_keepalive_s: float = Field(
+        15, description="Seconds of silence after which a client is sent a message.", gt=0
+    )
+    stream_heartbeat_s: float = Field(20, description="Seconds of silence after which a client is pinged.", gt=0)
+    stream_probe_s: float = Field(
+        0.2, description="Seconds the answer to an upgrade may wait for the list of models.", gt=0
+    )

@@ -16,7 +16,9 @@ from stt.asr.v1 import asr_pb2 as pb
 from stt.asr.v1 import asr_pb2_grpc
 
 from services.asr.aligner import Aligner
+from services.asr.engine import Engine
 from services.asr.engines.moonshine import Moonshine, bundled_model_dir
+from services.asr.live import LiveTranscriber
 from services.asr.models import Models
 from services.asr.scheduler import Scheduler
 from services.asr.servicer import AsrServicer
@@ -37,6 +39,27 @@ def requests(pcm: bytes, portion_bytes: int = 65_536, **config: Any) -> Iterable
         yield pb.TranscribeRequest(audio=pcm[start : start + portion_bytes])
 
 
+def live(portions: Iterable[bytes | None], **options: Any) -> Iterable[pb.TranscribeRequest]:
+    """What a client sends in one live session; None is a flush."""
+    offset_s = options.pop("start_offset_s", 0.0)
+    options = {"interim_results": True} | options
+    yield pb.TranscribeRequest(
+        config=pb.TranscribeConfig(
+            model="moonshine-tiny-en", language="en", start_offset_s=offset_s, live=pb.LiveConfig(**options)
+        )
+    )
+    for portion in portions:
+        if portion is None:
+            yield pb.TranscribeRequest(flush=pb.Flush())
+        else:
+            yield pb.TranscribeRequest(audio=portion)
+
+
+def portioned(pcm: Pcm, portion_bytes: int = 3_200) -> list[bytes]:
+    data = pcm.tobytes()
+    return [data[start : start + portion_bytes] for start in range(0, len(data), portion_bytes)]
+
+
 @dataclass
 class Server:
     """A running server and a caller's view of it."""
@@ -52,6 +75,11 @@ class Server:
     async def segments(self, pcm: Pcm | bytes, portion_bytes: int = 65_536, **config: str) -> list[Any]:
         events = await self.events(pcm, portion_bytes, **config)
         return [event.segment for event in events if event.WhichOneof("event") == "segment"]
+
+    async def live(self, portions: Pcm | Iterable[bytes | None], **options: Any) -> list[Any]:
+        if isinstance(portions, np.ndarray):
+            portions = portioned(portions)
+        return [event async for event in self.stub.Transcribe(live(portions, **options), timeout=120)]
 
     async def error(self, sent: Iterable[pb.TranscribeRequest]) -> tuple[grpc.StatusCode, SttError]:
         call = self.stub.Transcribe(sent, timeout=60)
@@ -74,27 +102,30 @@ def silero() -> SileroModel:
 
 
 @pytest.fixture
-def serve(engine: Moonshine, silero: SileroModel) -> Serve:
+def serve(engine: Engine, silero: SileroModel) -> Serve:
     """Start a server on a free port; settings may be named."""
 
     @asynccontextmanager
-    async def start(**overrides: Any) -> AsyncIterator[Server]:
+    async def start(engine: Engine = engine, **overrides: Any) -> AsyncIterator[Server]:
         settings = AsrSettings(**({"port": 0, "drain_s": 0.0, "grace_s": 0.0} | overrides))
-        async with Aligner(settings.alignment_deadline_s) as aligner:
-            with Scheduler(engine) as scheduler:
-                servicer = AsrServicer(
-                    Models([engine.id], settings.fallback_model),
-                    Transcriber(scheduler, aligner, silero),
-                    max_requests=settings.max_requests,
-                    idle_timeout_s=settings.idle_timeout_s,
-                )
-                server = GrpcServer(
-                    settings, [], lambda server: asr_pb2_grpc.add_AsrServiceServicer_to_server(servicer, server)
-                )
-                port = await server.start()
-                async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                    yield Server(asr_pb2_grpc.AsrServiceStub(channel), aligner)
-                await server.stop()
+        async with (
+            Aligner(settings.alignment_deadline_s) as aligner,
+            Scheduler(engine, max_waiting=settings.max_waiting, file_wait_s=settings.file_wait_s) as scheduler,
+        ):
+            servicer = AsrServicer(
+                Models([engine.id], settings.fallback_model),
+                scheduler,
+                Transcriber(scheduler, aligner, silero),
+                LiveTranscriber(scheduler, aligner, silero, max_ahead_s=settings.max_ahead_s),
+                settings,
+            )
+            server = GrpcServer(
+                settings, [], lambda server: asr_pb2_grpc.add_AsrServiceServicer_to_server(servicer, server)
+            )
+            port = await server.start()
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                yield Server(asr_pb2_grpc.AsrServiceStub(channel), aligner)
+            await server.stop()
 
     return start
 

@@ -99,6 +99,54 @@ def test_hours_of_silence_or_voice_hold_no_more_than_a_chunk() -> None:
         assert segmenter.samples - segmenter.settled <= (CUTTING.max_chunk_s + 0.2) * 16_000
 
 
+LIVE = Cutting(max_chunk_s=4.0, max_pause_s=0.3, pad_s=0.5, min_voice_s=0.1, block_frames=2)
+
+
+@given(recording)
+@settings(max_examples=60, deadline=None)
+def test_where_pauses_are_short_chunks_share_silence_but_no_voice(pcm: Pcm) -> None:
+    segmenter = Segmenter(by_loudness, LIVE)
+    chunks = segmenter.push(pcm) + segmenter.finish()
+    for before, after in pairwise(chunks):
+        assert before.voiced[-1][1] <= after.start <= after.voiced[0][0]
+        assert after.fresh == max(after.start, before.end)
+        assert after.fresh <= after.voiced[0][0]
+
+
+def test_a_flush_ends_the_open_chunk_and_the_next_begins_behind_it() -> None:
+    segmenter = Segmenter(by_loudness, LIVE)
+    assert segmenter.push(sound([(True, 16_000)])) == []
+    (flushed,) = segmenter.flush()
+    assert 16_000 - FRAME < flushed.end <= 16_000
+    assert segmenter.flush() == []
+    (rest,) = segmenter.push(sound([(True, 8_000), (False, 8_000)]))
+    assert rest.voiced[0][0] == flushed.end
+
+
+def test_the_open_chunk_can_be_looked_at_while_it_grows() -> None:
+    segmenter = Segmenter(by_loudness, LIVE)
+    segmenter.push(sound([(False, 16_384)]))
+    assert segmenter.speech is None
+    segmenter.push(sound([(True, 1_024)]))
+    assert segmenter.speech is None
+    segmenter.push(sound([(True, 7_168)]))
+    assert segmenter.speech == (16_384, 24_576)
+    chunk = segmenter.peek()
+    assert (chunk.start, chunk.end) == (16_384 - 16 * FRAME, 24_576)
+    assert not segmenter.paused
+    segmenter.push(sound([(False, 5_120)]))
+    assert segmenter.paused
+    assert segmenter.speech is None
+
+
+def test_a_lowered_limit_holds_for_what_follows() -> None:
+    segmenter = Segmenter(by_loudness, CUTTING)
+    segmenter.limit(1.0)
+    chunks = segmenter.push(sound([(True, 5 * 16_000)]))
+    assert chunks
+    assert all(len(chunk.samples) <= 16_000 for chunk in chunks)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_real_speech_is_cut_the_same_in_any_portions(
     silero: SileroModel, load: Callable[[str], Pcm], seed: int

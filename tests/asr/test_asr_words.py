@@ -27,7 +27,7 @@ def sentences(text: str, *pauses_after: int) -> list[str]:
     for number in range(len(text.split())):
         spans.append((position, position + 3_200))
         position += 3_200 + (32_000 if number in pauses_after else 0)
-    chunk = Chunk(0, np.zeros(position, np.int16), ((0, position),))
+    chunk = Chunk(0, np.zeros(position, np.int16), ((0, position),), 0)
     hypothesis = hypothesis_of(text)
     words, timing = place(chunk, hypothesis, spans)
     return [segment.text for segment in split(words, hypothesis, timing)]
@@ -76,7 +76,7 @@ def test_longer_words_are_estimated_to_take_longer() -> None:
 
 
 def test_times_count_from_the_recordings_first_sample() -> None:
-    chunk = Chunk(32_000, np.zeros(16_000, np.int16), ((32_000, 48_000),))
+    chunk = Chunk(32_000, np.zeros(16_000, np.int16), ((32_000, 48_000),), 32_000)
     words, timing = place(chunk, hypothesis_of("hello"), None)
     assert (words[0].start_s, words[0].end_s, timing) == (2.0, 3.0, Timing.ESTIMATED)
     words, timing = place(chunk, hypothesis_of("hello"), [(1_600, 8_000)])

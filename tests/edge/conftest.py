@@ -22,7 +22,7 @@ from aiohttp import web
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.edge.app import build_runner
-from services.edge.keys import SPOOL
+from services.edge.keys import SESSIONS, SPOOL
 from services.edge.settings import EdgeSettings
 from tests.edge.fakes import FakeAsr, FakeDiarize, FakeSummarize, segment, serving
 from tests.edge.media.conftest import encode, make_wav, speech
@@ -50,6 +50,16 @@ class Edge:
     url: str
     port: int
     http: aiohttp.ClientSession
+    runner: web.AppRunner
+
+    @property
+    def sessions(self) -> int:
+        """How many live sessions it has."""
+        return len(self.runner.app[SESSIONS])
+
+    async def stop(self) -> None:
+        """Do what SIGTERM does."""
+        await self.runner.cleanup()
 
     async def request(self, method: str, path: str, **arguments: Any) -> Answer:
         async with self.http.request(method, self.url + path, **arguments) as response:
@@ -115,7 +125,7 @@ async def start_edge(tmp_path: Path) -> AsyncIterator[StartEdge]:
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             port = runner.addresses[0][1]
             http = await stack.enter_async_context(aiohttp.ClientSession())
-            return Edge(f"http://127.0.0.1:{port}", port, http)
+            return Edge(f"http://127.0.0.1:{port}", port, http, runner)
 
         yield start
     # A thread that reads the disk keeps its file until it is done.
@@ -123,6 +133,7 @@ async def start_edge(tmp_path: Path) -> AsyncIterator[StartEdge]:
     await asyncio.sleep(0)
     for runner in runners:
         assert runner.app[SPOOL].used_bytes == 0
+        assert runner.app[SESSIONS] == set()
     assert list(spool_dir.iterdir()) == []
     assert [c for c in psutil.Process().children() if "services.edge.media.child" in c.cmdline()] == []
 

@@ -1,7 +1,7 @@
 """Services that speak the real protos over real gRPC and do what a test says: faults, and what real ones rarely do."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -90,6 +90,99 @@ class FakeAsr(asr_pb2_grpc.AsrServiceServicer):
         return asr_pb2.ListModelsResponse(models=self.models, device=self.device)
 
 
+class FakeLiveAsr(FakeAsr):
+    """Takes every second of a session's audio for a word (or more): a partial tells it, every other one a segment.
+
+    Sessions are in `sessions`, in the order of their coming, and stay there when they are over.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sessions: list[FakeSession] = []
+        self.began = asyncio.Condition()
+        self.taking = asyncio.Event()
+        self.taking.set()
+        self.words_per_s = 1
+
+    @property
+    def running(self) -> int:
+        return sum(not session.ended.is_set() for session in self.sessions)
+
+    async def session(self, number: int = 1) -> "FakeSession":
+        """Wait for the session of that number and return it."""
+        async with self.began:
+            await self.began.wait_for(lambda: len(self.sessions) >= number)
+        return self.sessions[number - 1]
+
+    async def Transcribe(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # type: ignore[override]
+        session = FakeSession((await anext(request_iterator)).config, self.words_per_s)
+        async with self.began:
+            self.sessions.append(session)
+            self.began.notify_all()
+        try:
+            if self.refusal:
+                raise self.refusal
+            started = asr_pb2.TranscribeStarted(model="fake-en", warnings=self._warnings())
+            yield asr_pb2.TranscribeResponse(started=started)
+            async for request in request_iterator:
+                await self.taking.wait()
+                if self.error:
+                    raise self.error
+                session.pcm += request.audio
+                for response in session.hear(flush=request.HasField("flush")):
+                    yield response
+            await self.proceed.wait()
+            for response in session.hear(flush=True):
+                yield response
+            yield asr_pb2.TranscribeResponse(
+                finished=asr_pb2.TranscribeFinished(
+                    samples=len(session.pcm) // 2,
+                    duration_s=len(session.pcm) / SAMPLE_BYTES_PER_S,
+                    language="en",
+                    warnings=self._warnings(),
+                )
+            )
+        finally:
+            session.ended.set()
+
+    def _warnings(self) -> list[common_pb2.Warning]:
+        return [common_pb2.Warning(reason="X", message=text) for text in self.warnings]
+
+
+class FakeSession:
+    """What one live session was told."""
+
+    def __init__(self, config: asr_pb2.TranscribeConfig, words_per_s: int) -> None:
+        self.config = config
+        self.pcm = bytearray()
+        self.flushes = 0
+        self.ended = asyncio.Event()
+        self._words_per_s = words_per_s
+        self._heard_s = 0
+        self._final_s = 0
+
+    def hear(self, *, flush: bool) -> Iterator[asr_pb2.TranscribeResponse]:
+        self.flushes += flush
+        while self._heard_s < len(self.pcm) // SAMPLE_BYTES_PER_S:
+            self._heard_s += 1
+            yield asr_pb2.TranscribeResponse(
+                partial=asr_pb2.Partial(text=" ".join(self._words()), start_s=self._final_s)
+            )
+            if self._heard_s - self._final_s == 2:
+                yield self._finalize()
+        if flush and self._heard_s > self._final_s:
+            yield self._finalize()
+
+    def _words(self) -> list[str]:
+        rate = self._words_per_s
+        return [f"word{number}" for number in range(self._final_s * rate + 1, self._heard_s * rate + 1)]
+
+    def _finalize(self) -> asr_pb2.TranscribeResponse:
+        said = segment(self._final_s, *self._words(), word_s=1 / self._words_per_s)
+        self._final_s = self._heard_s
+        return asr_pb2.TranscribeResponse(segment=said)
+
+
 class FakeDiarize(diarize_pb2_grpc.DiarizeServiceServicer):
     """Hears everything, waits for `proceed`, then says `turns` (start, end, speaker), or fails with `error`."""
 
@@ -145,6 +238,7 @@ class FakeSummarize(summarize_pb2_grpc.SummarizeServiceServicer):
 async def serving(servicer: Any) -> AsyncIterator[str]:
     """Serve one of the fakes; yields its address."""
     add, service = {
+        FakeLiveAsr: (asr_pb2_grpc.add_AsrServiceServicer_to_server, "stt.asr.v1.AsrService"),
         FakeAsr: (asr_pb2_grpc.add_AsrServiceServicer_to_server, "stt.asr.v1.AsrService"),
         FakeDiarize: (diarize_pb2_grpc.add_DiarizeServiceServicer_to_server, "stt.diarize.v1.DiarizeService"),
         FakeSummarize: (

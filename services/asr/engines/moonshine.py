@@ -5,6 +5,7 @@ Greedy decoding and its guards live here; cutting audio and timing words do not.
 
 import importlib.util
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ class Moonshine:
     # Its weights are quantized by batch, so batch-mates would change each other's words.
     max_batch = 1
     max_chunk_s = 15.0
+    max_live_chunk_s = 10.0
 
     def __init__(self, model_dir: Path, *, workers: int, confidence_floor: float) -> None:
         """Load the model; hypotheses whose confidence is below `confidence_floor` are taken for noise."""
@@ -52,7 +54,7 @@ class Moonshine:
         tokens: list[int] = []
         logprobs: list[float] = []
         limit = int(len(utterance.samples) / SAMPLE_RATE * _TOKENS_PER_S) + _SPARE_TOKENS
-        for token, logprob in self._steps(utterance.samples):
+        for token, logprob in self._steps(utterance):
             tokens.append(token)
             logprobs.append(logprob)
             if loop := _loop_length(tokens):
@@ -62,11 +64,15 @@ class Moonshine:
                 break
         if mean_probability(logprobs) < self._confidence_floor:
             return Hypothesis(())
-        return Hypothesis(tuple(self._words(tokens, logprobs)))
+        return Hypothesis(tuple(self._words(tokens, logprobs)), tuple(tokens))
 
-    def _steps(self, samples: npt.NDArray[np.int16]) -> Iterator[tuple[int, float]]:
-        """Yield greedy tokens with their log-probabilities until the end of the sentence."""
-        audio = (samples.astype(np.float32) / 32768.0)[np.newaxis]
+    def _steps(self, utterance: Utterance) -> Iterator[tuple[int, float]]:
+        """Yield greedy tokens with their log-probabilities until the end of the sentence.
+
+        A draft is judged in one step, as far as it is what greedy decoding would have said; each step after it is a
+        token. For 8 s of speech that is 0.16 s instead of 0.4 s.
+        """
+        audio = (utterance.samples.astype(np.float32) / 32768.0)[np.newaxis]
         (states,) = self._encoder.run_with_ort_values(
             ["last_hidden_state"],
             {"input_values": _value(audio), "attention_mask": _value(np.ones(audio.shape, np.int64))},
@@ -78,18 +84,24 @@ class Moonshine:
         feed["encoder_hidden_states"] = states
         feed["use_cache_branch"] = _value(np.array([False]))
         outputs = ["logits", *self._grown, *self._fixed]
-        token = _BOS
+        given = [_BOS, *utterance.draft]
         while True:
-            feed["input_ids"] = _value(np.array([[token]], np.int64))
+            feed["input_ids"] = _value(np.array([given], np.int64))
             values = self._decoder.run_with_ort_values(outputs, feed)
-            logits = values[0].numpy()[0, -1]
-            token = int(logits.argmax())
-            if token == _EOS:
-                return
-            yield token, -float(np.log(np.exp(logits - logits[token]).sum()))
-            feed.update(zip(map(_past, outputs[1:]), values[1:], strict=True))
+            logits = values[0].numpy()[0]
+            best = logits.argmax(-1).tolist()
+            right = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(best, given[1:], strict=False)))
+            for token, scores in zip(best[: right + 1], logits, strict=False):
+                if token == _EOS:
+                    return
+                yield token, -float(np.log(np.exp(scores - scores[token]).sum()))
+            cache = values[1:]
+            if right + 1 < len(given):
+                cache[: len(self._grown)] = [_first_positions(past, right + 1) for past in cache[: len(self._grown)]]
+            feed.update(zip(map(_past, outputs[1:]), cache, strict=True))
             feed["use_cache_branch"] = _value(np.array([True]))
             outputs = ["logits", *self._grown]
+            given = [token]
 
     def _words(self, tokens: Sequence[int], logprobs: Sequence[float]) -> Iterator[SpokenWord]:
         """Group tokens into words at the pieces that begin with a space."""
@@ -128,6 +140,10 @@ def _session(path: Path) -> ort.InferenceSession:
 
 def _value(array: npt.NDArray[np.generic]) -> ort.OrtValue:
     return ort.OrtValue.ortvalue_from_numpy(array)
+
+
+def _first_positions(past: ort.OrtValue, count: int) -> ort.OrtValue:
+    return _value(np.ascontiguousarray(past.numpy()[:, :, :count]))
 
 
 def _past(name: str) -> str:

@@ -1,0 +1,246 @@
+"""The way of a live session from PCM to events: speech begins and ends, is looked at meanwhile, becomes segments.
+
+Knows neither gRPC nor which engine runs. Audio is read while chunks are decoded, but only so far ahead; a session has
+at most one final and one look with the scheduler, so that one that sends faster than it speaks delays nobody.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.asr.aligner import Aligner
+from services.asr.engine import SAMPLE_RATE, Pcm, Utterance
+from services.asr.recognizer import recognize
+from services.asr.scheduler import Scheduler, Seat
+from services.asr.segmenter import Chunk, Cutting, Segmenter
+from services.asr.stabilizer import Interim, Stabilizer
+from services.asr.transcriber import Finished
+from services.asr.transcript import Segment
+from services.asr.vad import FRAME, SileroModel, SileroStream
+from services.common.audio import Flush
+
+# The network runs on the event loop: 0.16 ms for two frames, less than handing them to a thread costs.
+_BLOCK_FRAMES = 2
+# New voice between looks until there are words to show: they are short work then, and awaited most.
+_FIRST_LOOKS_S = 0.2
+# Behind the cut end of a look: Moonshine takes back half as many words as without, and a third less than with 0.3 s.
+_CUT_END_SILENCE_S = 0.2
+# A final does not wait longer for the aligner, which recordings use too.
+_ALIGNMENT_TURN_S = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """How a session is to be heard."""
+
+    language: str
+    interim: bool
+    endpoint_s: float
+    late_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """Voice began `at_s` seconds from the session's first sample."""
+
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechEnded:
+    """Voice was last heard `at_s` seconds from the session's first sample."""
+
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """What the segment sounds like that began at `start_s` and goes on."""
+
+    interim: Interim
+    start_s: float
+
+
+Event = SpeechStarted | Partial | SpeechEnded | Segment | Finished
+
+
+class LiveTranscriber:
+    """Transcribes live sessions with shared parts: one scheduler, one aligner, one network for voice activity."""
+
+    def __init__(self, scheduler: Scheduler, aligner: Aligner, voice: SileroModel, *, max_ahead_s: float) -> None:
+        """Read at most `max_ahead_s` seconds of a session's speech ahead of its segments."""
+        self._scheduler = scheduler
+        self._aligner = aligner
+        self._voice = voice
+        self._max_ahead_s = max_ahead_s
+
+    async def transcribe(
+        self, pieces: AsyncIterator[bytes | Flush], listening: Listening
+    ) -> AsyncGenerator[Event, None]:
+        """Yield what is heard, in the order of time, then Finished.
+
+        `pieces` gives whole samples and flushes; what it raises is raised here, after the segments of what came before.
+        Closing the generator ends all work on the session.
+        """
+        cutting = Cutting(
+            max_chunk_s=self._scheduler.engine.max_live_chunk_s,
+            max_pause_s=listening.endpoint_s,
+            block_frames=_BLOCK_FRAMES,
+        )
+        with self._scheduler.seat(listening.late_s) as seat:
+            ear = _Ear(Segmenter(SileroStream(self._voice), cutting), seat, listening, self._max_ahead_s)
+            reader = asyncio.create_task(ear.listen(pieces))
+            reader.add_done_callback(lambda _: ear.news.set())
+            shown: Partial | None = None
+            try:
+                while True:
+                    ear.news.clear()
+                    if ear.found:
+                        found = ear.found.popleft()
+                        if isinstance(found, Chunk):
+                            segments = await recognize(
+                                found, listening.language, seat.final, self._aligner, turn_s=_ALIGNMENT_TURN_S
+                            )
+                            for segment in segments:
+                                yield segment
+                            if shown and not segments:
+                                yield Partial(Interim("", 0), shown.start_s)
+                            shown = None
+                            ear.settle(found)
+                        else:
+                            yield found
+                    elif ear.partial is not None:
+                        shown, ear.partial = ear.partial, None
+                        yield shown
+                    elif reader.done():
+                        break
+                    else:
+                        await ear.news.wait()
+                yield Finished(await reader)
+            finally:
+                reader.cancel()
+                await asyncio.gather(reader, return_exceptions=True)
+
+
+class _Ear:
+    """Listens to one session: fills `found` with what is certain, in order, and `partial` with the newest look."""
+
+    def __init__(self, segmenter: Segmenter, seat: Seat, listening: Listening, max_ahead_s: float) -> None:
+        self.found: deque[SpeechStarted | SpeechEnded | Chunk] = deque()
+        self.partial: Partial | None = None
+        self.news = asyncio.Event()
+        self._segmenter = segmenter
+        self._seat = seat
+        self._listening = listening
+        self._max_ahead = max_ahead_s * SAMPLE_RATE
+        self._owed = 0
+        self._settled = asyncio.Event()
+        self._speaking = False
+        self._voice_end = 0
+        self._stabilizer = Stabilizer()
+        self._look: asyncio.Task[None] | None = None
+        # Up to where the open chunk's voice was looked at, and whether that gave words.
+        self._looked_at = 0
+        self._has_words = False
+        self._draft: tuple[int, ...] = ()
+
+    async def listen(self, pieces: AsyncIterator[bytes | Flush]) -> int:
+        """Read the whole session; return its number of samples."""
+        try:
+            async for piece in pieces:
+                if isinstance(piece, Flush):
+                    self._tell(self._segmenter.flush(), ended=True)
+                else:
+                    self._hear(np.frombuffer(piece, "<i2"))
+                while self._owed > self._max_ahead:
+                    self._settled.clear()
+                    await self._settled.wait()
+            self._tell(self._segmenter.finish(), ended=True)
+        finally:
+            if self._look is not None:
+                self._look.cancel()
+                await asyncio.gather(self._look, return_exceptions=True)
+        return self._segmenter.samples
+
+    def settle(self, chunk: Chunk) -> None:
+        """Take note that the segments of `chunk` are out."""
+        self._owed -= len(chunk.samples)
+        self._settled.set()
+
+    def _hear(self, samples: Pcm) -> None:
+        # In small portions, so that a large message's end does not hide what happened in its middle.
+        for start in range(0, len(samples), _BLOCK_FRAMES * FRAME):
+            chunks = self._segmenter.push(samples[start : start + _BLOCK_FRAMES * FRAME])
+            self._tell(chunks, ended=self._segmenter.paused)
+        if self._listening.interim:
+            self._look_on()
+
+    def _tell(self, chunks: list[Chunk], *, ended: bool) -> None:
+        """Put what the segmenter found where it is sent from."""
+        open_speech = self._segmenter.speech
+        for chunk in chunks:
+            self._begin(chunk.voiced[0][0])
+            self._voice_end = chunk.voiced[-1][1]
+        if open_speech is not None:
+            self._begin(open_speech[0])
+            self._voice_end = open_speech[1]
+        if ended and self._speaking:
+            self._speaking = False
+            self._add(SpeechEnded(self._voice_end / SAMPLE_RATE))
+        for chunk in chunks:
+            self._add(chunk)
+            self._owed += len(chunk.samples)
+            self._forget_looks()
+
+    def _begin(self, position: int) -> None:
+        if not self._speaking:
+            self._speaking = True
+            self._add(SpeechStarted(position / SAMPLE_RATE))
+
+    def _add(self, event: SpeechStarted | SpeechEnded | Chunk) -> None:
+        self.found.append(event)
+        self.news.set()
+
+    def _forget_looks(self) -> None:
+        self._seat.withdraw()
+        self._stabilizer = Stabilizer()
+        self.partial = None
+        self._looked_at = 0
+        self._has_words = False
+        self._draft = ()
+
+    def _look_on(self) -> None:
+        """Ask for a look at the open chunk when enough voice has come since the last."""
+        speech = self._segmenter.speech
+        if speech is None:
+            return
+        step_s = self._seat.cadence_s if self._has_words else _FIRST_LOOKS_S
+        if speech[1] - max(self._looked_at, speech[0]) < step_s * SAMPLE_RATE:
+            return
+        if self._look is not None and self._look.done():
+            # A failed look fails the session.
+            self._look.result()
+            self._look = None
+        samples = np.pad(self._segmenter.peek().samples, (0, int(_CUT_END_SILENCE_S * SAMPLE_RATE)))
+        utterance = Utterance(samples, self._listening.language, self._draft)
+        if self._look is None:
+            self._look = asyncio.create_task(self._show(utterance, speech[0]))
+        elif not self._seat.renew(utterance):
+            return
+        self._looked_at = speech[1]
+
+    async def _show(self, utterance: Utterance, start: int) -> None:
+        stabilizer = self._stabilizer
+        hypothesis = await self._seat.look(utterance)
+        # Of a chunk that became whole in the meantime, segments are on their way.
+        if hypothesis is None or stabilizer is not self._stabilizer:
+            return
+        self._draft = hypothesis.tokens
+        interim = stabilizer.look(hypothesis.words)
+        if interim.text:
+            self._has_words = True
+            self.partial = Partial(interim, start / SAMPLE_RATE)
+            self.news.set()

@@ -1,0 +1,195 @@
+"""The two dialects of /v1/stream: what a client's frames mean, and how events are told to him. Pure.
+
+The vendor's page and the vendor's SDKs describe two different protocols at one address. The first frame alone decides
+which one a client speaks: text is the page's, `Documented`; binary is the SDKs', `Sdk`.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import Any, ClassVar
+
+from services.common.errors import SttError
+from services.edge import errors, formats
+from services.edge.engine import Partial, Recognized, Started
+from services.edge.errors import invalid
+from services.edge.transcript import Segment
+
+Message = dict[str, Any]
+
+MAX_MESSAGE_BYTES = 65_536
+"""No message but the SDK dialect's `final` is longer."""
+_MAX_PARTIAL_CHARACTERS = 10_000
+
+
+class Control(Enum):
+    """What a frame that carries no audio asks for."""
+
+    STOP = auto()
+    NOTHING = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the first frame says: the dialect, the config (none in the SDK's), and audio or a stop where it is that."""
+
+    dialect: "Dialect"
+    config: Mapping[str, Any]
+    first: bytes | Control
+
+
+class Dialect:
+    """One client's dialect; `read` is given every frame after the first, `tell` every event of recognition."""
+
+    has_keys_for_both: ClassVar[bool]
+    """Whether an update carries `text` and `partial` always, or `text` alone."""
+
+    def __init__(self) -> None:
+        self._interim = ""
+
+    def read(self, frame: str | bytes) -> bytes | Control:
+        """Return the audio of a frame, or what it asks for; SttError where it breaks the protocol."""
+        if isinstance(frame, bytes):
+            return frame or self.empty_frame
+        content = _parse(frame)
+        if "action" not in content:
+            raise invalid("The session has its config already: it is the first frame or none.")
+        return _control(content)
+
+    @property
+    def empty_frame(self) -> Control:
+        """What a binary frame without bytes asks for."""
+        raise NotImplementedError
+
+    def tell(self, event: Started | Partial | Segment, language: str) -> Iterator[Message]:
+        """Yield the messages for an event; `language` is what the config says."""
+        match event:
+            case Started():
+                yield from self.started(event)
+            case Partial():
+                self._interim = event.text[-_MAX_PARTIAL_CHARACTERS:]
+                yield self.beat()
+            case Segment():
+                self._interim = ""
+                for piece in _pieces(event):
+                    yield self.transcript(piece, language)
+
+    def started(self, event: Started) -> Iterator[Message]:
+        """Yield what a client hears when recognition listens."""
+        yield from ()
+
+    def beat(self) -> Message:
+        """Return the interim text as it is; in silence it is empty."""
+        if self.has_keys_for_both:
+            return {"type": "partial", "text": "", "partial": self._interim}
+        return {"type": "partial", "text": self._interim}
+
+    def transcript(self, segment: Segment, language: str) -> Message:
+        """Return a finalized segment; `language` is there where it was chosen, not to be found out."""
+        return {
+            "type": "transcript",
+            "text": segment.text,
+            **({"partial": ""} if self.has_keys_for_both else {}),
+            **({} if language == "auto" else {"language": language}),
+            **formats.segment_to_json(segment),
+        }
+
+    def closing(self, recognized: Recognized | None) -> Message:
+        """Return the last message; `recognized` is None where a session ended before it had begun."""
+        raise NotImplementedError
+
+
+class Documented(Dialect):
+    """The vendor's page and browsers: a config, `ready`, audio, and `{"action": "stop"}`."""
+
+    has_keys_for_both = True
+    empty_frame = Control.NOTHING
+
+    def started(self, event: Started) -> Iterator[Message]:
+        """Say that audio may come, and which model will hear it."""
+        yield {
+            "status": "ready",
+            "model": event.model,
+            **({"warnings": list(event.warnings)} if event.warnings else {}),
+        }
+
+    def closing(self, recognized: Recognized | None) -> Message:
+        """Say that everything has been said."""
+        return {"text": "", "partial": "", "is_final": True}
+
+
+class Sdk(Dialect):
+    """The vendor's SDKs: audio at once, ended by an empty frame; the last message repeats the whole session's text."""
+
+    has_keys_for_both = False
+    empty_frame = Control.STOP
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._texts: list[str] = []
+
+    def transcript(self, segment: Segment, language: str) -> Message:
+        """Return a finalized segment, and keep its text."""
+        self._texts.append(segment.text)
+        return super().transcript(segment, language)
+
+    def closing(self, recognized: Recognized | None) -> Message:
+        """Return the whole text, and what else is known at the end."""
+        known: Message = {}
+        if recognized is not None:
+            known = {
+                "language": recognized.language,
+                "duration": round(recognized.duration_s, 3),
+                "model": recognized.model,
+                "warnings": list(recognized.warnings),
+            }
+        return {"type": "final", "final": True, "is_final": True, "text": " ".join(self._texts), **known}
+
+
+def open_session(frame: str | bytes) -> Opening:
+    """Return what the first frame says; SttError where it is text that means nothing."""
+    if isinstance(frame, bytes):
+        sdk = Sdk()
+        return Opening(sdk, {}, sdk.read(frame))
+    content = _parse(frame)
+    if "action" in content:
+        return Opening(Documented(), {}, _control(content))
+    return Opening(Documented(), content, Control.NOTHING)
+
+
+def error_message(error: SttError, request_id: str) -> Message:
+    """Return the message that stands before every close but a good one, the same in both dialects."""
+    return {"type": "error", "text": "", "partial": "", **errors.body(error.message, error.reason, request_id)}
+
+
+def encode(message: Message) -> str:
+    """Return a message as it is sent."""
+    return json.dumps(message, ensure_ascii=False)
+
+
+def _parse(frame: str) -> dict[str, Any]:
+    try:
+        content = json.loads(frame)
+    except (ValueError, RecursionError):
+        raise invalid("A text frame is not JSON.") from None
+    if not isinstance(content, dict):
+        raise invalid('A text frame must be a JSON object such as {"language": "en"} or {"action": "stop"}.')
+    return content
+
+
+def _control(content: Mapping[str, Any]) -> Control:
+    if content["action"] != "stop":
+        raise invalid('Unknown action; {"action": "stop"} ends a session.')
+    return Control.STOP
+
+
+def _pieces(segment: Segment) -> Iterator[Segment]:
+    """Yield a segment whole or, where one message could not hold it, by halves."""
+    middle = len(segment.words) // 2
+    if not middle or len(encode(formats.segment_to_json(segment)).encode()) < MAX_MESSAGE_BYTES - 1024:
+        yield segment
+        return
+    for words in (segment.words[:middle], segment.words[middle:]):
+        text = " ".join(word.text for word in words)
+        yield from _pieces(replace(segment, start_s=words[0].start_s, end_s=words[-1].end_s, text=text, words=words))

@@ -1,0 +1,192 @@
+"""One live session's rules: who may wait how long for whom, what ends it, and what is sent before that.
+
+How frames look on the wire is `websocket`'s, what they mean is `dialects`'. Three tasks work here: one reads the
+client, one tells him what recognition hears, and one watches the clock; the first to fail ends all of them.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from typing import Any, Protocol
+
+from services.common.audio import Flush
+from services.common.errors import Reason, SttError
+from services.edge.engine import Partial, Recognized, Started
+from services.edge.params import LiveParams
+from services.edge.settings import EdgeSettings
+from services.edge.stream.audio import BYTES_PER_S, AudioQueue
+from services.edge.stream.dialects import Control, Dialect, Message, Opening, open_session
+from services.edge.transcript import Segment
+
+_TICK_S = 0.25
+_RETRY_AFTER_S = 5.0
+_HOLD_BEYOND_LAG_S = 3.0
+"""How much more audio than the lag limit the queue holds: who sends in real time reaches that limit first."""
+
+Heard = AsyncGenerator[Started | Partial | Segment | Recognized, None]
+Listen = Callable[[AsyncIterator[bytes | Flush], str, str], Heard]
+"""Recognition: given audio, a model and a language, yields what it hears."""
+
+
+class Peer(Protocol):
+    """The client's end of the socket; a method of one who is gone raises ConnectionError."""
+
+    heard_s: float
+    """When a frame of his was last read, pings and pongs included."""
+    told_s: float
+    """When a message was last sent to him."""
+
+    async def receive_frame(self) -> str | bytes:
+        """Return his next frame; pings are answered on the way. SttError where it cannot be read."""
+
+    async def send_message(self, message: Message) -> None:
+        """Send a message; who does not read on within the time limit is cut off."""
+
+    async def send_ping(self) -> None:
+        """Ask for a sign of life."""
+
+    def is_gone(self) -> bool:
+        """Say whether he has hung up, also while nothing is read from him."""
+
+
+class Session:
+    """A live session; `run` it once. `choose` reads a config, whose absent fields are the query's."""
+
+    def __init__(
+        self, peer: Peer, listen: Listen, choose: Callable[[Mapping[str, Any]], LiveParams], settings: EdgeSettings
+    ) -> None:
+        self._peer = peer
+        self._recognition = listen
+        self._choose = choose
+        self._settings = settings
+        self._now = asyncio.get_running_loop().time
+        limit_bytes = round((settings.stream_lag_s + _HOLD_BEYOND_LAG_S) * BYTES_PER_S)
+        self._audio = AudioQueue(limit_bytes, settings.stream_keepalive_s, self._now)
+        self._began_s = self._now()
+        self._opening: asyncio.Future[Opening | None] = asyncio.get_running_loop().create_future()
+        self._dialect: Dialect | None = None
+        self._started_by_s = self._finished_by_s = float("inf")
+        self._pinged_s = self._now()
+        self._farewell: SttError | None = None
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio that were received."""
+        return self._audio.received_bytes / BYTES_PER_S
+
+    async def run(self) -> None:
+        """Return when everything is said, the last message included; raise why it ended where it did not end well."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                helpers = [tasks.create_task(self._read()), tasks.create_task(self._watch())]
+                await self._talk()
+                for helper in helpers:
+                    helper.cancel()
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        finally:
+            self._audio.end()
+        if self._farewell is not None:
+            raise self._farewell
+
+    def leave(self, within_s: float) -> None:
+        """End the session because the server stops: what was heard is finalized, if that takes at most `within_s`."""
+        self._end(SttError(Reason.SHUTTING_DOWN, "The server is going away; connect again."), within_s)
+
+    async def _talk(self) -> None:
+        """Tell the client what recognition hears, to the end."""
+        opening = await self._opening
+        recognized = None
+        if opening is not None and opening.first is not Control.STOP:
+            recognized = await self._listen(opening.dialect, self._choose(opening.config))
+        if opening is not None and self._farewell is None:
+            await self._peer.send_message(opening.dialect.closing(recognized))
+
+    async def _listen(self, dialect: Dialect, params: LiveParams) -> Recognized:
+        self._started_by_s = self._now() + self._settings.probe_deadline_s
+        async with aclosing(self._recognition(aiter(self._audio), params.model, params.language)) as events:
+            async for event in events:
+                if isinstance(event, Recognized):
+                    return event
+                if isinstance(event, Started):
+                    self._dialect = dialect
+                    self._started_by_s = float("inf")
+                for message in dialect.tell(event, params.language):
+                    await self._peer.send_message(message)
+        raise AssertionError("recognition ends with Recognized or an error")
+
+    async def _read(self) -> None:
+        """Hear the client, to the end: what comes after it is ignored."""
+        opening = open_session(await self._peer.receive_frame())
+        if not self._opening.done():
+            self._opening.set_result(opening)
+        await self._take(opening.first)
+        while True:
+            frame = await self._peer.receive_frame()
+            if not self._audio.is_ended:
+                await self._take(opening.dialect.read(frame))
+
+    async def _take(self, content: bytes | Control) -> None:
+        if isinstance(content, bytes):
+            await self._audio.put(content)
+        elif content is Control.STOP:
+            self._end(None, self._settings.stream_finish_s)
+
+    def _end(self, farewell: SttError | None, within_s: float) -> None:
+        """Take no more audio; `farewell` says why, where the client did not ask for it."""
+        self._finished_by_s = min(self._finished_by_s, self._now() + within_s)
+        if self._audio.is_ended:
+            return
+        self._farewell = farewell
+        self._audio.end()
+        if not self._opening.done():
+            self._opening.set_result(None)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._check_recognition()
+            self._check_client()
+            await self._keep_in_touch()
+
+    def _check_recognition(self) -> None:
+        settings, audio, now_s = self._settings, self._audio, self._now()
+        is_stuck = audio.backlog_bytes and now_s - audio.taken_s > settings.stream_idle_s
+        if is_stuck or now_s > min(self._started_by_s, self._finished_by_s):
+            # Who was to be sent off with what is left is told why he was, not what came in between.
+            raise self._farewell or SttError(
+                Reason.DEADLINE_EXCEEDED,
+                "The recognition service did not answer in time.",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        if not audio.is_ended and audio.lag_s > settings.stream_lag_s:
+            raise SttError(
+                Reason.OVERLOADED,
+                f"The server cannot keep up: audio waits longer than {settings.stream_lag_s:g} seconds; try again.",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+
+    def _check_client(self) -> None:
+        settings, audio, now_s = self._settings, self._audio, self._now()
+        if not audio.is_held and now_s - audio.arrived_s > settings.stream_idle_s:
+            error = SttError(Reason.IDLE_TIMEOUT, f"No audio was sent for {settings.stream_idle_s:g} seconds.")
+            self._end(error, settings.stream_finish_s)
+        if now_s - self._began_s > settings.max_duration_s:
+            error = SttError(Reason.TOO_LARGE, f"A session may last {settings.max_duration_s} seconds; connect again.")
+            self._end(error, settings.stream_finish_s)
+
+    async def _keep_in_touch(self) -> None:
+        settings, peer, now_s = self._settings, self._peer, self._now()
+        if self._dialect is not None and now_s - peer.told_s > settings.stream_keepalive_s:
+            await peer.send_message(self._dialect.beat())
+        if self._audio.is_held:
+            # His frames are not read, so he cannot be heard to be alive; but a ping to one who has gone is refused.
+            if peer.is_gone():
+                raise ConnectionResetError("the client has hung up")
+            await peer.send_ping()
+        elif self._pinged_s > peer.heard_s:
+            if now_s - self._pinged_s > settings.stream_heartbeat_s / 2:
+                raise ConnectionResetError("the client does not answer")
+        elif now_s - peer.heard_s > settings.stream_heartbeat_s:
+            self._pinged_s = now_s
+            await peer.send_ping()

@@ -1,0 +1,96 @@
+"""Live sessions through the edge and the real recognition behind it."""
+
+import asyncio
+import wave
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.edge.conftest import Edge
+
+BYTES_PER_S = 32_000
+ENGLISH = {"language": "en", "model": "moonshine-tiny-en"}
+STOP = {"action": "stop"}
+
+
+@pytest.fixture(scope="module")
+def beckett(recordings: Path) -> bytes:
+    """Ten seconds of a voice, six short sentences."""
+    with wave.open(str(recordings / "beckett.wav")) as recording:
+        return recording.readframes(recording.getnframes())
+
+
+async def stream(edge: Edge, opening: list[Any], pcm: bytes, frame_bytes: int, ending: Any) -> list[dict[str, Any]]:
+    """Send frames as fast as they are taken; return what came, the close checked."""
+    async with asyncio.timeout(60), edge.http.ws_connect(f"{edge.url}/v1/stream", max_msg_size=0) as client:
+        frames = [pcm[start : start + frame_bytes] for start in range(0, len(pcm), frame_bytes)]
+        for frame in [*opening, *frames, ending]:
+            await (client.send_bytes(frame) if isinstance(frame, bytes) else client.send_json(frame))
+        messages = [message.json() async for message in client]
+        assert client.close_code == 1000
+        return messages
+
+
+def text_of(messages: list[dict[str, Any]]) -> str:
+    return " ".join(m["text"] for m in messages if m.get("type") == "transcript")
+
+
+@pytest.mark.parametrize("frame_bytes", [3_200, 4_097, 1024 * 1024])
+async def test_both_dialects_hear_the_same_whatever_the_frames(
+    real_edge: Edge, beckett: bytes, frame_bytes: int
+) -> None:
+    page = await stream(real_edge, [ENGLISH], beckett, frame_bytes, STOP)
+    sdk = await stream(real_edge, [], beckett, frame_bytes, b"")
+    assert page[0]["status"] == "ready"
+    assert page[-1] == {"text": "", "partial": "", "is_final": True}
+    assert sdk[-1]["type"] == "final"
+    assert text_of(page) == text_of(sdk) == sdk[-1]["text"]
+    assert "no matter" in text_of(page).lower()
+
+
+async def test_segments_have_times_in_order_within_the_session(real_edge: Edge, beckett: bytes) -> None:
+    messages = await stream(real_edge, [ENGLISH], beckett, 3_200, STOP)
+    finals = [m for m in messages if m.get("type") == "transcript"]
+    times = [time for m in finals for time in (m["start"], m["end"])]
+    assert len(finals) > 1
+    assert times == sorted(times)
+    assert times[-1] <= len(beckett) / BYTES_PER_S
+    assert all(m["words"] and m["language"] == "en" for m in finals)
+
+
+async def test_silence_is_a_session_without_words(real_edge: Edge) -> None:
+    messages = await stream(real_edge, [ENGLISH], bytes(5 * BYTES_PER_S), 3_200, STOP)
+    assert [m for m in messages if m.get("text") or m.get("partial")] == []
+
+
+async def test_a_pause_of_the_client_brings_the_words_before_it(real_edge: Edge, beckett: bytes) -> None:
+    async with asyncio.timeout(30), real_edge.http.ws_connect(f"{real_edge.url}/v1/stream") as client:
+        await client.send_json(ENGLISH)
+        await client.send_bytes(beckett[: 2 * BYTES_PER_S] + bytes(BYTES_PER_S))
+        async for message in client:
+            if message.json().get("type") == "transcript":
+                break
+        assert "tried" in message.json()["text"].lower()
+
+
+async def test_a_model_without_weights_is_answered_by_the_fallback_which_is_named(
+    real_edge: Edge, beckett: bytes
+) -> None:
+    page = await stream(real_edge, [{"language": "auto"}], beckett, 65_536, STOP)
+    sdk = await stream(real_edge, [], beckett, 65_536, b"")
+    for message in (page[0], sdk[-1]):
+        assert message["model"] == ENGLISH["model"]
+        assert any("large-v3-turbo" in warning for warning in message["warnings"])
+
+
+@pytest.mark.parametrize(("model", "code"), [("large-v3-turbo", 1013), (ENGLISH["model"], 1008)])
+async def test_a_language_the_model_does_not_know_is_refused(real_edge: Edge, model: str, code: int) -> None:
+    async with asyncio.timeout(30), real_edge.http.ws_connect(f"{real_edge.url}/v1/stream") as client:
+        await client.send_json({"language": "de", "model": model})
+        message = await client.receive_json()
+        assert message["type"] == "error"
+        assert message["error"]
+        assert (await client.receive()).type is aiohttp.WSMsgType.CLOSE
+        assert client.close_code == code
