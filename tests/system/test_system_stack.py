@@ -24,16 +24,28 @@ def test_the_printed_curl_line_gives_a_transcript_with_speakers(shared_stack: St
     assert len(transcript["text"].split()) > 20
 
 
-def test_the_grpc_example_of_the_readme_runs_as_it_stands(shared_stack: Stack) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    result = subprocess.run(
-        [sys.executable, "-c", example], env=shared_stack.env, capture_output=True, text=True, timeout=60
-    )
+def run_readme_example(marker: str, stack: Stack) -> list[str]:
+    """Run the README's Python example that has `marker` in it, and return the lines it prints."""
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (example,) = [text for text in examples if marker in text]
+    result = subprocess.run([sys.executable, "-c", example], env=stack.env, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
-    *lines, headline = result.stdout.splitlines()
+    return result.stdout.splitlines()
+
+
+def test_the_grpc_example_of_the_readme_runs_as_it_stands(shared_stack: Stack) -> None:
+    *lines, headline = run_readme_example("AsrServiceStub", shared_stack)
     assert any(line.endswith("speaker 1") for line in lines)
     assert any(re.match(r" *\d+\.\d\d +\d+\.\d\d +[A-Z]", line) for line in lines)
     assert headline
+
+
+def test_the_live_example_of_the_readme_prints_interim_text_before_segments(shared_stack: Stack) -> None:
+    lines = run_readme_example("/v1/stream", shared_stack)
+    segments = [line for line in lines if re.match(r" *\d+\.\d\d +\d+\.\d\d +[A-Z]", line)]
+    interim = [line for line in lines if line.startswith(" " * 12)]
+    assert len(segments) >= 5
+    assert lines.index(interim[0]) < lines.index(segments[0])
 
 
 def test_ctrl_c_ends_everything_within_five_seconds(stack: Stack) -> None:
