@@ -19,8 +19,9 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     """Answer requests until standard input ends."""
-    # A terminal's Ctrl-C reaches the whole group; the parent decides when its worker ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What a terminal or a supervisor sends to the whole group is the parent's affair: it ends its worker itself.
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
     _die_with(int(sys.argv[1]))
     aligner = ForcedAligner()
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
