@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import memory, report, speakers, speed, start, words
+from tests.bench import live, memory, report, speakers, speed, start, words
 from tests.bench.data import BenchData
 from tests.bench.figures import Figure, Measured
 from tests.bench.plan import Plan
@@ -17,6 +17,9 @@ _FOLDER = Path("build/bench")
 _ON_WHEEL: dict[str, Callable[[System, Plan], Measured]] = {
     "start": start.measure,
     "speed": speed.measure,
+    "live": live.measure,
+    "live-load": live.measure_load,
+    "silence": live.measure_silence,
     "memory": memory.measure,
 }
 _ON_DATA: dict[str, Callable[[System, Plan, BenchData], Measured]] = {
@@ -25,7 +28,9 @@ _ON_DATA: dict[str, Callable[[System, Plan, BenchData], Measured]] = {
     "times": words.measure_times,
     "der": speakers.measure_der,
     "speakers": speakers.measure_words,
+    "live-wer": live.measure_wer,
 }
+_SETTINGS = {"live-load": live.LOAD_SETTINGS}
 
 
 def main() -> int:
@@ -68,7 +73,7 @@ def _measure(name: str, plan: Plan, data: BenchData | None) -> Measured:
     """Measure one group on programs that have just been started."""
     if name in _ON_DATA and data is None:
         return Measured([Figure(name, None, note="not measured: BENCH_DATA is not set")])
-    with System(_FOLDER) as system:
+    with System(_FOLDER, _SETTINGS.get(name, {})) as system:
         if name in _ON_WHEEL:
             return _ON_WHEEL[name](system, plan)
         assert data is not None
