@@ -103,9 +103,7 @@ def measure_load(system: System, plan: Plan) -> Measured:
         if count >= _MANY and (finals[1] > _MANY_FINAL_MS or behind):
             broke_at = count
             break
-    why = (
-        "the first count with late finals or a session behind" if broke_at else f"not reached by {counts[-1]} sessions"
-    )
+    why = "the first with late finals or a session behind" if broke_at else f"not reached by {counts[-1]} sessions"
     figures.append(
         Figure("live sessions at which it breaks", broke_at, note=why if plan.long else f"{why}; only with --long")
     )
@@ -136,7 +134,8 @@ def measure_wer(system: System, plan: Plan, data: BenchData) -> Measured:
         "streamed WER over file WER, en_read",
         streamed_wer - file_wer,
         target=Target(_WER_POINTS),
-        note=f"{len(entries)} files; streamed {streamed_wer:.3f}, file {file_wer:.3f}; {_WER_AT_ONCE} at once; {_load()}",
+        note=f"{len(entries)} files, {_WER_AT_ONCE} at once; "
+        f"streamed {streamed_wer:.3f}, as files {file_wer:.3f}; {_load()}",
     )
     return Measured([figure], {"live_wer_texts": texts})
 
@@ -239,7 +238,7 @@ def _busy_cores(system: System) -> Iterator[Callable[[], str]]:
 
 def _cpu_s(process: psutil.Process) -> float:
     times = [member.cpu_times() for member in (process, *process.children(recursive=True))]
-    return sum(spent.user + spent.system for spent in times)
+    return float(sum(spent.user + spent.system for spent in times))
 
 
 @contextmanager

@@ -62,11 +62,11 @@ class Heard:
 def speeches(count: int, seconds: float) -> list[Speech]:
     """Lay the wheel's utterances out for so many sessions, in another order for each, 1.0 to 1.8 s between them.
 
-    An utterance is what comes within 35 dB of its recording's loudest, pauses under 0.5 s included.
+    An utterance is what comes within 30 dB of its recording's loudest, pauses under 0.4 s included.
     """
     utterances = []
     for clip in wheel_clips():
-        for begin, end in voiced_spans(clip, below_peak_db=35, bridge_s=0.5):
+        for begin, end in voiced_spans(clip, below_peak_db=30, bridge_s=0.4):
             if end - begin >= _SHORTEST_S:
                 first = max(0, round((begin - _MARGIN_S) * SAMPLE_RATE))
                 cut = clip[first : round((end + _MARGIN_S) * SAMPLE_RATE)]

@@ -125,6 +125,14 @@ def _plot_live_load(axes: Axes, load: Mapping[str, Sequence[float]]) -> None:
     axes.legend()
 
 
+def _plot_edge_alone(axes: Axes, load: Mapping[str, Sequence[float]]) -> None:
+    for name, label in (("p50_ms", "p50"), ("p95_ms", "p95")):
+        axes.plot(load["sessions"], load[name], "o-", label=label)
+    axes.set(xlabel="live sessions on one core", ylabel="added latency (ms)", title="The edge alone")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+
+
 _PLOTS: Mapping[str, Callable[[Axes, Any], None]] = {
     "rtf": _plot_rtf,
     "memory": _plot_memory,
@@ -132,6 +140,7 @@ _PLOTS: Mapping[str, Callable[[Axes, Any], None]] = {
     "der_per_file": _plot_der,
     "live_latency": _plot_live_latency,
     "live_load": _plot_live_load,
+    "edge_alone": _plot_edge_alone,
 }
 
 

@@ -80,7 +80,7 @@ class System:
 
     def __enter__(self) -> Self:
         """Start the programs and wait until /health says ok."""
-        environment = os.environ | port_settings(self._ports) | self._settings
+        environment = {**os.environ, **port_settings(self._ports), **self._settings}
         started = time.monotonic()
         try:
             for name in PROGRAMS:
