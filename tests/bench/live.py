@@ -18,7 +18,7 @@ from services.common.audio import SAMPLE_RATE
 from tests.bench.data import BenchData, Samples, decode, looped, pcm_messages, wav_bytes, wheel_recordings
 from tests.bench.figures import Figure, Measured, Target
 from tests.bench.latency import ENDPOINT_S, Latencies, percentiles, score
-from tests.bench.microphone import Heard, listen_to_all, speeches
+from tests.bench.microphone import Heard, Speech, listen_to_all, speeches
 from tests.bench.plan import Plan
 from tests.bench.scoring import plain_words, word_error_rate
 from tests.bench.system import MemorySampler, System, tree_rss
@@ -130,14 +130,14 @@ def measure_wer(system: System, plan: Plan, data: BenchData) -> Measured:
         {"name": entry.path.name, "reference": entry.text, "streamed": told.text, "file": text}
         for entry, told, text in zip(entries, heard, files, strict=True)
     ]
-    figure = Figure(
-        "streamed WER over file WER, en_read",
-        streamed_wer - file_wer,
-        target=Target(_WER_POINTS),
-        note=f"{len(entries)} files, {_WER_AT_ONCE} at once; "
-        f"streamed {streamed_wer:.3f}, as files {file_wer:.3f}; {_load()}",
+    latencies = score([Speech(samples, ()) for samples in recordings], heard)
+    note = (
+        f"{len(entries)} files, {_WER_AT_ONCE} at once; streamed {streamed_wer:.3f}, as files {file_wer:.3f}; {_load()}"
     )
-    return Measured([figure], {"live_wer_texts": texts})
+    points = Figure(
+        "streamed WER over file WER, en_read", streamed_wer - file_wer, target=Target(_WER_POINTS), note=note
+    )
+    return Measured([points, _churn("live churn, en_read", latencies)], {"live_wer_texts": texts})
 
 
 def measure_silence(system: System, plan: Plan) -> Measured:
@@ -200,14 +200,14 @@ def _few_figures(latencies: Latencies, heard: Sequence[Heard]) -> list[Figure]:
             Target(_PARTIALS_P95_MS),
             note=_listed(between),
         ),
-        Figure(
-            "live churn",
-            latencies.churn,
-            target=Target(_CHURN),
-            note=f"{latencies.taken_back} shown words taken back, {latencies.final_words} final",
-        ),
+        _churn("live churn, short utterances", latencies),
         Figure(f"live sessions that fell behind, of {_FEW}", len(_behind(heard)), target=Target(0)),
     ]
+
+
+def _churn(name: str, latencies: Latencies) -> Figure:
+    note = f"{latencies.taken_back} shown words taken back, {latencies.final_words} final"
+    return Figure(name, latencies.churn, target=Target(_CHURN), note=note)
 
 
 def _latencies(system: System, count: int, seconds: float) -> tuple[Latencies, list[Heard]]:

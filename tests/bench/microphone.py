@@ -98,7 +98,10 @@ async def listen_to_all(address: str, recordings: Sequence[Samples], at_once: in
     async def one(number: int, samples: Samples) -> Heard:
         async with places:
             await asyncio.sleep(number % at_once / at_once)
-            return await _listen(client, address, samples)
+            try:
+                return await _listen(client, address, samples)
+            except aiohttp.ClientError as error:
+                return Heard(error=repr(error))
 
     async with aiohttp.ClientSession() as client:
         return await asyncio.gather(*(one(number, samples) for number, samples in enumerate(recordings)))

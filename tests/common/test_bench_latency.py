@@ -49,7 +49,8 @@ def test_partials_are_apart_within_a_segment_not_across_its_final() -> None:
 def test_words_are_taken_back_when_a_later_text_lacks_them() -> None:
     messages = [partial(1.5, "won"), partial(2.1, "One, to"), final(3.9, "One too three", 1.0, 3.0)]
     latencies = score([SPEECH], [Heard(messages)])
-    assert (latencies.taken_back, latencies.final_words, latencies.churn) == (2, 3, pytest.approx(2 / 3))
+    assert (latencies.taken_back, latencies.final_words) == (2, 3)
+    assert latencies.churn == pytest.approx(2 / 3)
 
 
 def test_interim_text_that_becomes_no_segment_is_taken_back() -> None:
