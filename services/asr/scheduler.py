@@ -21,7 +21,7 @@ _FILE_CHUNK_BESIDE_LIVE_S = 8.0
 _GATHER_S = 0.005
 # Looks come no closer together than this, and may take this share of the workers; finals and recordings need the rest.
 _MIN_CADENCE_S = 0.5
-_LOOKS_SHARE = 0.6
+_LOOKS_SHARE = 0.4
 # How much the newest measurement counts.
 _SMOOTHING = 0.2
 _MIN_RETRY_AFTER_S = 1.0

@@ -94,3 +94,9 @@ def test_a_chunk_means_the_same_whichever_worker_decodes_it(engine: Moonshine, l
     together = engine.decode(utterances)
     assert together == [engine.decode([utterance])[0] for utterance in utterances]
     assert all(0 < word.confidence <= 1 for hypothesis in together for word in hypothesis.words)
+
+
+def test_no_word_begins_in_silence_that_the_chunk_before_had() -> None:
+    chunk = Chunk(32_000, np.zeros(16_000, np.int16), ((40_000, 48_000),), 36_000)
+    words, _ = place(chunk, hypothesis_of("early bird"), [(1_000, 6_000), (6_000, 16_000)])
+    assert [(word.start_s, word.end_s) for word in words] == [(2.25, 2.375), (2.375, 3.0)]

@@ -6,17 +6,21 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import memory, report, speakers, speed, start, words
+from tests.bench import edge_alone, live, memory, report, speakers, speed, start, words
 from tests.bench.data import BenchData
 from tests.bench.figures import Figure, Measured
 from tests.bench.plan import Plan
 from tests.bench.system import System
 
 _FOLDER = Path("build/bench")
+_ON_OWN: dict[str, Callable[[Plan, Path], Measured]] = {"edge-alone": edge_alone.measure}
 # Speed first, while the machine is cool.
 _ON_WHEEL: dict[str, Callable[[System, Plan], Measured]] = {
     "start": start.measure,
     "speed": speed.measure,
+    "live": live.measure,
+    "live-load": live.measure_load,
+    "silence": live.measure_silence,
     "memory": memory.measure,
 }
 _ON_DATA: dict[str, Callable[[System, Plan, BenchData], Measured]] = {
@@ -25,12 +29,14 @@ _ON_DATA: dict[str, Callable[[System, Plan, BenchData], Measured]] = {
     "times": words.measure_times,
     "der": speakers.measure_der,
     "speakers": speakers.measure_words,
+    "live-wer": live.measure_wer,
 }
+_SETTINGS = {"live-load": live.LOAD_SETTINGS}
 
 
 def main() -> int:
     """Measure the chosen groups; return 1 where a figure misses its target or could not be taken."""
-    names = (*_ON_WHEEL, *_ON_DATA)
+    names = (*_ON_WHEEL, *_ON_OWN, *_ON_DATA)
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--quick", action="store_true", help="once and on less: minutes, and fewer verdicts")
@@ -65,10 +71,12 @@ def main() -> int:
 
 
 def _measure(name: str, plan: Plan, data: BenchData | None) -> Measured:
-    """Measure one group on programs that have just been started."""
+    """Measure one group on programs that have just been started, or on its own."""
     if name in _ON_DATA and data is None:
         return Measured([Figure(name, None, note="not measured: BENCH_DATA is not set")])
-    with System(_FOLDER) as system:
+    if name in _ON_OWN:
+        return _ON_OWN[name](plan, _FOLDER)
+    with System(_FOLDER, _SETTINGS.get(name, {})) as system:
         if name in _ON_WHEEL:
             return _ON_WHEEL[name](system, plan)
         assert data is not None

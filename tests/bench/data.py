@@ -129,11 +129,16 @@ def wav_bytes(samples: Samples) -> bytes:
 
 def wheel_recordings() -> Samples:
     """Return the real voices inside the wheel moonshine-voice, joined: 83 s of reading and a dialogue."""
+    return np.concatenate(wheel_clips())
+
+
+def wheel_clips() -> list[Samples]:
+    """Return the recordings inside the wheel moonshine-voice, one by one."""
     spec = importlib.util.find_spec("moonshine_voice")
     if spec is None or spec.origin is None:
         raise FileNotFoundError("the package moonshine-voice is not installed")
     assets = Path(spec.origin).parent / "assets"
-    return np.concatenate([decode(assets / name) for name in _WHEEL_RECORDINGS])
+    return [decode(assets / name) for name in _WHEEL_RECORDINGS]
 
 
 def looped(samples: Samples, seconds: float) -> Samples:

@@ -21,6 +21,11 @@ class Plan:
         """The longest recording whose time is taken."""
         return 120.0 if self.quick else 600.0
 
+    @property
+    def live_s(self) -> float:
+        """How long live sessions last."""
+        return 20.0 if self.quick else 60.0
+
     def say(self, what: str) -> None:
         """Tell the person who waits what is being measured."""
         print(what, file=sys.stderr, flush=True)

@@ -108,11 +108,40 @@ def _plot_der(axes: Axes, der: Mapping[str, Mapping[str, float]]) -> None:
     axes.legend()
 
 
+def _plot_live_latency(axes: Axes, latency: Mapping[str, Sequence[float]]) -> None:
+    for name, label in (("first_s", "first partial after speech begins"), ("final_s", "final after the endpoint")):
+        values = sorted(latency[name])
+        axes.step(values, [(place + 1) / len(values) for place in range(len(values))], label=label, where="post")
+    axes.set(xlabel="time (s)", ylabel="share of utterances", title="Live latency, 4 sessions", ylim=(0, 1))
+    axes.legend()
+
+
+def _plot_live_load(axes: Axes, load: Mapping[str, Sequence[float]]) -> None:
+    labels = {"first_p95_s": "first partial, p95", "final_p50_s": "final, p50", "final_p95_s": "final, p95"}
+    for name, label in labels.items():
+        axes.plot(load["sessions"], load[name], "o-", label=label)
+    axes.axhline(1.5, color="grey", linestyle=":", label="target of finals, p95")
+    axes.set(xlabel="live sessions", ylabel="latency (s)", title="Live latency over sessions")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+
+
+def _plot_edge_alone(axes: Axes, load: Mapping[str, Sequence[float]]) -> None:
+    for name, label in (("p50_ms", "p50"), ("p95_ms", "p95")):
+        axes.plot(load["sessions"], load[name], "o-", label=label)
+    axes.set(xlabel="live sessions on one core", ylabel="added latency (ms)", title="The edge alone")
+    axes.set_ylim(bottom=0)
+    axes.legend()
+
+
 _PLOTS: Mapping[str, Callable[[Axes, Any], None]] = {
     "rtf": _plot_rtf,
     "memory": _plot_memory,
     "word_time_errors": _plot_word_times,
     "der_per_file": _plot_der,
+    "live_latency": _plot_live_latency,
+    "live_load": _plot_live_load,
+    "edge_alone": _plot_edge_alone,
 }
 
 

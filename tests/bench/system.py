@@ -66,8 +66,12 @@ class Memory:
 class System:
     """Runs the four programs while it is entered; `start_s` is how long they took to be healthy."""
 
-    def __init__(self, log_dir: Path) -> None:
-        """Choose free ports; nothing is started yet. The programs log to files in `log_dir`."""
+    def __init__(self, log_dir: Path, settings: Mapping[str, str]) -> None:
+        """Choose free ports; nothing is started yet. The programs log to files in `log_dir`.
+
+        `settings` are variables of the environment for all of them.
+        """
+        self._settings = settings
         self._ports = free_ports()
         self._log_dir = log_dir
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -76,7 +80,7 @@ class System:
 
     def __enter__(self) -> Self:
         """Start the programs and wait until /health says ok."""
-        environment = os.environ | port_settings(self._ports)
+        environment = {**os.environ, **port_settings(self._ports), **self._settings}
         started = time.monotonic()
         try:
             for name in PROGRAMS:
@@ -105,6 +109,10 @@ class System:
     def pid(self, program: str) -> int:
         """Return the process id of `program`."""
         return self._processes[program].pid
+
+    def address(self, program: str) -> str:
+        """Return host:port of `program`."""
+        return f"{_HOST}:{self._ports[program]}"
 
     def transcribe(self, media: bytes, *, diarize: bool) -> Answer:
         """Post a file to the edge and return its JSON."""
