@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,8 @@ def main() -> int:
         data = BenchData(Path(folder)) if folder else None
     except FileNotFoundError as error:
         parser.error(str(error))
+    # The programs have sessions of their own: whoever ends this ends them by way of System.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     plan = Plan(arguments.quick, arguments.long)
     described = report.machine()
     _FOLDER.mkdir(parents=True, exist_ok=True)

@@ -82,6 +82,7 @@ def measure_load(system: System, plan: Plan) -> Measured:
         with _busy_cores(system) as busy:
             latencies, heard = _latencies(system, count, plan.live_s)
         behind = _behind(heard)
+        plan.say(f"live-load: finals {_listed(_ms(latencies.final_s))}, {len(behind)} behind")
         firsts, finals = _ms(latencies.first_s), _ms(latencies.final_s)
         series["sessions"].append(count)
         series["first_p95_s"].append(firsts[1] / 1000)
