@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array
 
 _THRESHOLD = 0.56
 """Mean cosine distance within which voices are one speaker's."""
@@ -15,9 +16,9 @@ _MIN_SPEECH_S = 1.0
 """What a voice must have said to have a part in making speakers; shorter ones only join them."""
 _MIN_SHARE = 0.005
 """Share of all speech below which a group is no speaker, but what is left over of others."""
-_LINKAGE_MAX = 2000
-"""Most points in one linkage, whose distances then take 16 MB; more are condensed first."""
-_CONDENSED = 500
+_LINKAGE_MAX = 1000
+"""Most points in one linkage, which then takes some 20 MB; more are condensed first."""
+_CONDENSED = 250
 
 Floats = npt.NDArray[np.float64]
 Embeddings = npt.NDArray[np.float32]
@@ -100,9 +101,8 @@ def _assign(similarity: Floats, windows: Ints) -> Ints:
 
 
 def _means(points: Floats, labels: Ints) -> Floats:
-    sums = np.zeros((int(labels.max()) + 1, points.shape[1]))
-    np.add.at(sums, labels, points)
-    means: Floats = sums / np.bincount(labels)[:, None]
+    members = csr_array((np.ones(len(labels)), (labels, np.arange(len(labels)))))
+    means: Floats = members @ points / np.bincount(labels)[:, None]
     return means
 
 

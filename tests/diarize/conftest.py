@@ -67,6 +67,7 @@ class Server:
         )
 
     async def error(self, sent: Iterable[pb.DiarizeRequest]) -> tuple[grpc.StatusCode, SttError]:
+        """Return how a request ends; only its last message may be bad (https://github.com/grpc/grpc/issues/36066)."""
         call = self.stub.Diarize(sent, timeout=60)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             [event async for event in call]

@@ -26,7 +26,7 @@ async def _admitted(server: Server) -> Answer | None:
 
 @pytest.mark.parametrize("speakers", [-1, 21, 99])
 async def test_an_impossible_number_of_speakers_is_refused_with_what_is_allowed(server: Server, speakers: int) -> None:
-    status, error = await server.error(requests(bytes(3_200), speakers=speakers))
+    status, error = await server.error(requests(b"", speakers=speakers))
     assert (status, error.reason) == INVALID
     assert "1 to 20" in error.message
     assert str(speakers) in error.message
