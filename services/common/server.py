@@ -2,7 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 import grpc
 import structlog
@@ -86,9 +87,9 @@ async def serve(server: GrpcServer, **fields: object) -> None:
     await server.stop()
 
 
-def run(main: Callable[[], "asyncio.Future[None] | object"], prog: str) -> None:
+def run(main: Callable[[], Coroutine[Any, Any, None]], prog: str) -> None:
     """Run a program's coroutine function; what it cannot start with is one sentence and exit status 1."""
     try:
-        asyncio.run(main())  # type: ignore[arg-type]
+        asyncio.run(main())
     except OSError as error:
         raise SystemExit(f"{prog}: {error}") from None
