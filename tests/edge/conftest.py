@@ -21,13 +21,20 @@ import pytest
 from aiohttp import web
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.edge.accounts.registry import Registry
+from services.edge.accounts.signing import Signer
 from services.edge.app import build_runner
 from services.edge.keys import SESSIONS, SPOOL
+from services.edge.metering.store import Store
 from services.edge.settings import EdgeSettings
 from tests.edge.fakes import FakeAsr, FakeDiarize, FakeSummarize, segment, serving
 from tests.edge.media.conftest import encode, make_wav, speech
+from tests.store import store, store_dir
 
-__all__ = ["encode", "make_wav", "speech"]  # fixtures of the decoder's tests that this folder shares
+# Fixtures of the decoder's tests, and the store, that this folder shares.
+__all__ = ["encode", "make_wav", "speech", "store", "store_dir"]
+
+PLENTY = 1_000_000
 
 
 @dataclass
@@ -50,7 +57,14 @@ class Edge:
     url: str
     port: int
     http: aiohttp.ClientSession
+    """Sends the key of a paid account."""
+    key: str
     runner: web.AppRunner
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        """That key, for a client of one's own."""
+        return bearer(self.key)
 
     @property
     def sessions(self) -> int:
@@ -85,6 +99,10 @@ class FakeServices:
 StartEdge = Callable[..., Awaitable[Edge]]
 
 
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
 def form_of(content: bytes, filename: str = "x.wav", **fields: str) -> aiohttp.FormData:
     form = aiohttp.FormData()
     for name, value in fields.items():
@@ -111,21 +129,29 @@ def quiet() -> bytes:
 
 
 @pytest.fixture
-async def start_edge(tmp_path: Path) -> AsyncIterator[StartEdge]:
-    """Start edges with the settings given; at the end their spools are empty and no child is left."""
+async def key(store: Store) -> str:
+    """A key of a paid account with plenty of credits."""
+    registry = Registry(store)
+    return await registry.new_key(await registry.create("paid", PLENTY), Signer.in_memory())
+
+
+@pytest.fixture
+async def start_edge(tmp_path: Path, store: Store, store_dir: Path, key: str) -> AsyncIterator[StartEdge]:
+    """Start edges with the settings given; at the end nothing is held, their spools are empty and no child is left."""
     spool_dir = tmp_path / "spool"
     runners: list[web.AppRunner] = []
+    common = {"port": 0, "spool_dir": spool_dir, "grace_s": 1, "redis_url": "", "data_dir": store_dir}
     async with AsyncExitStack() as stack:
 
         async def start(**settings: Any) -> Edge:
-            runner = build_runner(EdgeSettings(port=0, spool_dir=spool_dir, grace_s=1, **settings))
+            runner = build_runner(EdgeSettings(**{**common, "paid_concurrent": 1_000, **settings}))
             runners.append(runner)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             port = runner.addresses[0][1]
-            http = await stack.enter_async_context(aiohttp.ClientSession())
-            return Edge(f"http://127.0.0.1:{port}", port, http, runner)
+            http = await stack.enter_async_context(aiohttp.ClientSession(headers=bearer(key)))
+            return Edge(f"http://127.0.0.1:{port}", port, http, key, runner)
 
         yield start
     # A thread that reads the disk keeps its file until it is done.
@@ -136,6 +162,8 @@ async def start_edge(tmp_path: Path) -> AsyncIterator[StartEdge]:
         assert runner.app[SESSIONS] == set()
     assert list(spool_dir.iterdir()) == []
     assert [c for c in psutil.Process().children() if "services.edge.media.child" in c.cmdline()] == []
+    # Edges that have ended have settled before.
+    assert [*await store.redis.keys("stt:*:leases"), *await store.redis.keys("stt:*:jobs")] == []
 
 
 @pytest.fixture

@@ -15,20 +15,27 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.edge.conftest import FakeServices, form_of
+from tests.edge.conftest import FakeServices, bearer, form_of
 
-NOWHERE = {f"{name}_ADDRESS": "127.0.0.1:1" for name in ("ASR", "DIARIZE", "SUMMARIZE")}
+NOWHERE = {f"{name}_ADDRESS": "127.0.0.1:1" for name in ("ASR", "DIARIZE", "SUMMARIZE")} | {"DATA_DIR": "/nowhere"}
 
 
 @contextmanager
 def started(port: int, spool: Path, services: dict[str, str] = NOWHERE) -> Iterator[subprocess.Popen[str]]:
-    environment = {**os.environ, **services, "EDGE_PORT": str(port), "EDGE_SPOOL_DIR": str(spool), "EDGE_GRACE_S": "1"}
+    own = {"EDGE_PORT": str(port), "EDGE_SPOOL_DIR": str(spool), "EDGE_GRACE_S": "1", "REDIS_URL": ""}
+    environment = {**os.environ, **services, **own}
     command = [sys.executable, "-m", "services.edge"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:
             process.kill()
+
+
+@pytest.fixture
+def services(fakes: FakeServices, store_dir: Path) -> dict[str, str]:
+    """What tells an edge of the fakes and the store."""
+    return {name.upper(): address for name, address in fakes.addresses.items()} | {"DATA_DIR": str(store_dir)}
 
 
 def wait_until_ready(process: subprocess.Popen[str]) -> None:
@@ -67,13 +74,12 @@ def test_an_idle_connection_does_not_delay_the_end(unused_tcp_port: int, tmp_pat
 
 
 async def test_a_running_request_is_ended_after_the_grace(
-    unused_tcp_port: int, tmp_path: Path, fakes: FakeServices, quiet: bytes
+    unused_tcp_port: int, tmp_path: Path, services: dict[str, str], key: str, fakes: FakeServices, quiet: bytes
 ) -> None:
     fakes.asr.proceed.clear()
-    services = {name.upper(): address for name, address in fakes.addresses.items()}
     with started(unused_tcp_port, tmp_path, services) as process:
         await asyncio.to_thread(wait_until_ready, process)
-        async with aiohttp.ClientSession() as http:
+        async with aiohttp.ClientSession(headers=bearer(key)) as http:
             url = f"http://127.0.0.1:{unused_tcp_port}/v1/transcribe"
             request = asyncio.create_task(http.post(url, data=form_of(quiet)))
             await fakes.asr.said.wait()
@@ -86,13 +92,12 @@ async def test_a_running_request_is_ended_after_the_grace(
 
 
 async def test_a_running_request_may_end_within_the_grace(
-    unused_tcp_port: int, tmp_path: Path, fakes: FakeServices, quiet: bytes
+    unused_tcp_port: int, tmp_path: Path, services: dict[str, str], key: str, fakes: FakeServices, quiet: bytes
 ) -> None:
     fakes.asr.proceed.clear()
-    services = {name.upper(): address for name, address in fakes.addresses.items()}
     with started(unused_tcp_port, tmp_path, services) as process:
         await asyncio.to_thread(wait_until_ready, process)
-        async with aiohttp.ClientSession() as http:
+        async with aiohttp.ClientSession(headers=bearer(key)) as http:
             url = f"http://127.0.0.1:{unused_tcp_port}/v1/transcribe"
             request = asyncio.create_task(http.post(url, data=form_of(quiet)))
             await fakes.asr.said.wait()

@@ -31,8 +31,8 @@ async def connection(edge: Edge, head: str = "") -> Any:
     """A bare connection, with the head of a transcription sent; `head` adds lines to it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
     writer.write(
-        f"POST /v1/transcribe HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary={BOUNDARY}\r\n"
-        f"{head}\r\n".encode()
+        f"POST /v1/transcribe HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {edge.key}\r\n"
+        f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n{head}\r\n".encode()
     )
     try:
         yield reader, writer
@@ -133,7 +133,7 @@ class TestLimits:
     @pytest.fixture
     async def edge(self, fakes: FakeServices, start_edge: StartEdge) -> Edge:
         return await start_edge(
-            max_upload_bytes=2 * MB, body_idle_s=0.4, min_body_rate=1_000, keepalive_s=0.4, **fakes.addresses
+            paid_upload_bytes=2 * MB, body_idle_s=0.4, min_body_rate=1_000, keepalive_s=0.4, **fakes.addresses
         )
 
     async def test_a_length_over_the_limit_is_refused_before_the_body_is_asked_for(self, edge: Edge) -> None:
@@ -203,7 +203,7 @@ class TestLimits:
         writer.close()
 
     async def test_audio_longer_than_the_limit_is_refused(self, fakes: FakeServices, start_edge: StartEdge) -> None:
-        edge = await start_edge(max_duration_s=1, **fakes.addresses)
+        edge = await start_edge(paid_audio_s=1, **fakes.addresses)
         answer = await edge.transcribe(silence(3))
         assert answer.status == 413
         assert "1 second" in answer.json["error"]

@@ -74,7 +74,8 @@ async def test_a_frame_of_one_mebibyte_is_heard(connect: Connect, asr: FakeLiveA
 async def test_a_larger_frame_is_an_error_and_1009(edge: Edge, opening: str | None, size_bytes: int) -> None:
     def send_and_hear() -> tuple[str, int]:
         # This client sends all of it before it reads anything.
-        client = websocket.create_connection(f"{edge.url.replace('http', 'ws')}/v1/stream", timeout=10)
+        url = f"{edge.url.replace('http', 'ws')}/v1/stream"
+        client = websocket.create_connection(url, timeout=10, header=edge.bearer)
         if opening:
             client.send(opening)
         client.send_binary(bytes(size_bytes))

@@ -226,7 +226,7 @@ async def test_a_rest_that_does_not_come_in_time_is_an_error(
 async def test_a_session_that_lasts_too_long_gets_its_rest_and_is_ended(
     connect: Connect, start_edge: StartEdge, asr_address: str
 ) -> None:
-    client = await connect(await start_edge(asr_address=asr_address, max_duration_s=1))
+    client = await connect(await start_edge(asr_address=asr_address, stream_max_s=1))
     await client.say(CONFIG)
     talking = asyncio.create_task(pace(client, 30))
     messages, code = await client.hear_out()
@@ -322,7 +322,7 @@ async def test_a_thousand_connections_opened_and_dropped_leave_nothing(
     process = psutil.Process()
 
     async def open_and_drop(number: int) -> None:
-        async with aiohttp.ClientSession() as http:
+        async with aiohttp.ClientSession(headers=edge.bearer) as http:
             client = Client(await http.ws_connect(f"{edge.url}/v1/stream"))
             await client.say(*([], [CONFIG], [FRAME], [CONFIG, FRAME, STOP])[number % 4])
             vanish(client)

@@ -11,6 +11,7 @@ from services.common.errors import SttError
 from services.edge.engine import Partial, Recognized, Started
 from services.edge.params import LiveParams
 from services.edge.settings import EdgeSettings
+from services.edge.stream.allowance import Allowance
 from services.edge.stream.session import Session
 from services.edge.transcript import Segment
 
@@ -59,9 +60,19 @@ class SlowRecognition:
         yield Recognized(model, "en", 0.0, ())
 
 
+class EndlessAllowance(Allowance):
+    """Lets all audio be heard."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def ask(self, heard_bytes: int, more_bytes: int) -> tuple[int, SttError | None]:
+        return more_bytes, None
+
+
 def session_of(peer: FakePeer, recognition: SlowRecognition) -> Session:
     settings = EdgeSettings(stream_lag_s=0.3)
-    return Session(peer, recognition.listen, lambda config: LiveParams("any", "en"), settings)
+    return Session(peer, recognition.listen, lambda config: LiveParams("any", "en"), EndlessAllowance(), settings)
 
 
 async def test_audio_that_waits_too_long_ends_a_session() -> None:
