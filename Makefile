@@ -14,6 +14,8 @@ export SUMMARIZE_PORT ?= 50053
 export ASR_ADDRESS ?= 127.0.0.1:$(ASR_PORT)
 export DIARIZE_ADDRESS ?= 127.0.0.1:$(DIARIZE_PORT)
 export SUMMARIZE_ADDRESS ?= 127.0.0.1:$(SUMMARIZE_PORT)
+# Accounts, credits and keys: `make clean` leaves them. REDIS_URL names another store than the embedded one.
+export DATA_DIR ?= $(CURDIR)/.data
 
 PROTOS := $(shell find protos -name '*.proto')
 BUF_VERSION := 1.75.0

@@ -2,12 +2,16 @@
 # The whole house on this machine, in an environment that is already set up: stack.sh run | up | down.
 # `run` stays in the foreground; `up` returns when everything is healthy and leaves it running; `down` ends that.
 set -u
+here=$PWD
 cd "$(dirname "$0")/../.." || exit 1
 state=${STACK_STATE:-build/run}
 pid_file=$state/pid
 log=$state/log
 url="http://${EDGE_HOST:-127.0.0.1}:$EDGE_PORT"
 wait_s=${STACK_WAIT_S:-90}
+export DATA_DIR="${DATA_DIR:-.data}"
+programs="asr diarize summarize edge"
+if [ -z "${REDIS_URL:-}" ]; then programs="store $programs"; fi
 # Whoever presses Ctrl-C wants everything to end now; the programs' own default gives running requests longer.
 export EDGE_GRACE_S="${EDGE_GRACE_S:-0.5}" ASR_GRACE_S="${ASR_GRACE_S:-0.5}"
 export DIARIZE_GRACE_S="${DIARIZE_GRACE_S:-0.5}" SUMMARIZE_GRACE_S="${SUMMARIZE_GRACE_S:-0.5}"
@@ -31,17 +35,32 @@ if taken:
 PY
 }
 
-start() { # start the Procfile runner as $1's standard output; sets $runner
-    PYTHONUNBUFFERED=1 honcho -d . -f docker/local/Procfile start >"$1" 2>&1 &
+check_store() {
+    case $programs in store*) python docker/local/store.py --check "$DATA_DIR" ;; esac
+}
+
+start() { # start the Procfile runner as $1's standard output, under the command $2...; sets $runner
+    output=$1
+    shift
+    # shellcheck disable=SC2086 # the programs are words
+    PYTHONUNBUFFERED=1 "$@" honcho -d . -f docker/local/Procfile start $programs >"$output" 2>&1 </dev/null &
     runner=$!
 }
 
 healthy() { python -m services.edge.status --wait-s "$wait_s" --while-pid "$runner"; }
 
-welcome() {
-    recording=$(python -c 'import importlib.util as u; print(u.find_spec("moonshine_voice").submodule_search_locations[0])')
-    echo "Ready at $url - a dialogue of two, transcribed:"
-    echo "  curl $url/v1/transcribe -F file=@$recording/assets/endgame_nagg_nell.wav"
+welcome() { # with a key of its own a newcomer does not meet the limits of those without one
+    key=$(python -m services.edge.accounts development-key) || return 1
+    python - "$url" "$key" "$here" <<'PY'
+import importlib.util, pathlib, shlex, sys
+url, key, here = sys.argv[1:]
+key = pathlib.Path(key).absolute()
+key = shlex.quote(str(key.relative_to(here) if key.is_relative_to(here) else key))
+(moonshine,) = importlib.util.find_spec("moonshine_voice").submodule_search_locations
+file = shlex.quote(f"file=@{moonshine}/assets/endgame_nagg_nell.wav")
+print(f"Ready at {url} - a dialogue of two, transcribed:")
+print(f'  curl -H "Authorization: Bearer $(cat {key})" {url}/v1/transcribe -F {file}')
+PY
 }
 
 stop_runner() { # $1: pid of the Procfile runner, which ends its children within 5 s
@@ -51,11 +70,10 @@ stop_runner() { # $1: pid of the Procfile runner, which ends its children within
 
 case "${1:-}" in
 run)
-    check_ports || exit 1
+    check_ports && check_store || exit 1
     start /dev/stdout
     trap 'trap "" INT TERM HUP; stop_runner "$runner"; exit 0' INT TERM HUP
-    if healthy; then
-        welcome
+    if healthy && welcome; then
         wait "$runner" # ends by itself only when a program fails
     fi
     stop_runner "$runner"
@@ -63,13 +81,12 @@ run)
     ;;
 up)
     if running; then echo "Already running at $url (make down ends it)."; exit 0; fi
-    check_ports || exit 1
+    check_ports && check_store || exit 1
     mkdir -p "$state"
     # A session of its own: a Ctrl-C in this terminal is not meant for it.
-    PYTHONUNBUFFERED=1 setsid honcho -d . -f docker/local/Procfile start >"$log" 2>&1 </dev/null &
-    runner=$!
+    start "$log" setsid
     echo "$runner" >"$pid_file"
-    if healthy; then welcome; exit 0; fi
+    if healthy && welcome; then exit 0; fi
     stop_runner "$runner"
     rm -f "$pid_file"
     echo "Not started; the log is $log, its end:" >&2

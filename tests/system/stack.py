@@ -1,12 +1,15 @@
-"""The whole house as a newcomer starts it: four real processes under the Procfile runner."""
+"""The whole house as a newcomer starts it: four real processes and their store under the Procfile runner."""
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -25,16 +28,19 @@ def free_loopback_ports(count: int) -> list[int]:
 
 
 class Stack:
-    """`stack.sh run` on free ports, its output in a file, and every process it has started."""
+    """`stack.sh run` on free ports, in a folder of its own with its output and its data, and all its processes."""
 
-    def __init__(self, ports: list[int], log: Path) -> None:
+    def __init__(self, ports: list[int], folder: Path, settings: Mapping[str, str] | None = None) -> None:
         self.url = f"http://127.0.0.1:{ports[0]}"
-        self.env = environment(ports)
-        self._log = log
-        with log.open("wb") as output:
+        self.folder = folder
+        self.data_dir = folder / ".data"
+        self.env = environment(ports, self.data_dir) | dict(settings or {})
+        self._log = folder / "log"
+        with self._log.open("wb") as output:
             self.process = subprocess.Popen(
-                [str(STACK), "run"], env=self.env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-            )
+                [str(STACK), "run"],
+                cwd=folder, env=self.env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
 
     def output(self) -> str:
         return self._log.read_text(errors="replace")
@@ -52,6 +58,13 @@ class Stack:
     def program(self, name: str) -> psutil.Process:
         return next(p for p in self.descendants() if p.cmdline()[-2:] == ["-m", f"services.{name}"])
 
+    def server(self) -> psutil.Process:
+        """The embedded Valkey."""
+        return next(p for p in self.descendants() if p.name() == "valkey-server")
+
+    def development_key(self) -> str:
+        return (self.data_dir / "development.key").read_text().strip()
+
     def interrupt(self) -> None:
         """Do what a terminal does on Ctrl-C."""
         os.killpg(self.process.pid, signal.SIGINT)
@@ -64,9 +77,19 @@ class Stack:
             process.kill()
 
 
-def environment(ports: list[int]) -> dict[str, str]:
+def accounts(env: Mapping[str, str], *arguments: str) -> Any:
+    """What the accounts command says about the store of `env`."""
+    command = [sys.executable, "-m", "services.edge.accounts", *arguments, "--json"]
+    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=20)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return json.loads(result.stdout)
+
+
+def environment(ports: list[int], data_dir: Path) -> dict[str, str]:
     env = {
         **os.environ,
+        "DATA_DIR": str(data_dir),
+        "REDIS_URL": "",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": f"{ROOT}:{ROOT / 'build' / 'stubs'}",
     }
