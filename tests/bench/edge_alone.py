@@ -23,6 +23,7 @@ import grpc
 import psutil
 from stt.asr.v1 import asr_pb2, asr_pb2_grpc
 
+from tests.bench.account import Account, paid_account
 from tests.bench.figures import Figure, Measured, Target
 from tests.bench.latency import percentiles
 from tests.bench.plan import Plan
@@ -60,8 +61,12 @@ def measure(plan: Plan, log_dir: Path) -> Measured:
     broke_at = None
     for count in range(_SESSIONS, _MOST + 1, _STEP) if plan.long else (_SESSIONS,):
         plan.say(f"edge-alone: {count} sessions")
-        with (log_dir / "edge-alone.log").open("wb") as log, _edge(log) as (process, address):
-            load = asyncio.run(_hold(address, process, count, seconds))
+        with (
+            (log_dir / "edge-alone.log").open("wb") as log,
+            paid_account() as account,
+            _edge(log, account) as (process, address),
+        ):
+            load = asyncio.run(_hold(address, account, process, count, seconds))
         p50, p95, p99 = (1000 * value for value in percentiles(load.both_s))
         in_ms, back_ms, late_ms = (1000 * percentiles(each)[1] for each in (load.in_s, load.back_s, load.late_s))
         series["sessions"].append(count)
@@ -96,10 +101,10 @@ def measure(plan: Plan, log_dir: Path) -> Measured:
 
 
 @contextmanager
-def _edge(log: IO[bytes]) -> Iterator[tuple[psutil.Process, str]]:
+def _edge(log: IO[bytes], account: Account) -> Iterator[tuple[psutil.Process, str]]:
     """Start the recognition and the edge, which gets the last core for itself; yields the edge and its address."""
     ports = free_ports()
-    environment = {**os.environ, **port_settings(ports)}
+    environment = {**os.environ, **port_settings(ports), **account.settings}
     cores = os.sched_getaffinity(0)
     own = {max(cores)}
     others = cores - own or own
@@ -152,10 +157,11 @@ def _wait_until_up(edge: subprocess.Popen[bytes], port: int) -> None:
     raise RuntimeError("the edge alone did not start")
 
 
-async def _hold(address: str, edge: psutil.Process, count: int, seconds: int) -> _Load:
+async def _hold(address: str, account: Account, edge: psutil.Process, count: int, seconds: int) -> _Load:
     """Hold `count` sessions at once whose frames are spread evenly over the time."""
     load = _Load()
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, headers=account.headers) as client:
         # What the first session makes the edge load is not a session's.
         await _session(client, address, time.monotonic(), 1, _Load())
         idle = tree_rss(edge)

@@ -119,7 +119,7 @@ def measure_wer(system: System, plan: Plan, data: BenchData) -> Measured:
         entries = entries[:8]
     references = [entry.text for entry in entries]
     recordings = [decode(entry.path) for entry in entries]
-    heard = asyncio.run(listen_to_all(system.address("edge"), recordings, _WER_AT_ONCE))
+    heard = asyncio.run(listen_to_all(system, recordings, _WER_AT_ONCE))
     failed = [told.error for told in heard if told.error]
     if failed:
         raise RuntimeError(f"{len(failed)} sessions failed: {failed[0]}")
@@ -213,7 +213,7 @@ def _churn(name: str, latencies: Latencies) -> Figure:
 
 def _latencies(system: System, count: int, seconds: float) -> tuple[Latencies, list[Heard]]:
     said = speeches(count, seconds)
-    heard = asyncio.run(listen_to_all(system.address("edge"), [speech.samples for speech in said], count))
+    heard = asyncio.run(listen_to_all(system, [speech.samples for speech in said], count))
     return score(said, heard), heard
 
 

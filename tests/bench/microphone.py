@@ -14,6 +14,7 @@ import numpy as np
 
 from services.common.audio import SAMPLE_RATE
 from tests.bench.data import Joiner, Samples, Span, voiced_spans, wheel_clips
+from tests.bench.system import System
 
 FRAME_S = 0.1
 _MARGIN_S = 0.15
@@ -91,8 +92,9 @@ def _lay_out(utterances: Sequence[tuple[Samples, float, float]], seconds: float,
     return Speech(joiner.joined(), tuple(spans))
 
 
-async def listen_to_all(address: str, recordings: Sequence[Samples], at_once: int) -> list[Heard]:
-    """Hold a session for each recording, `at_once` at a time; they begin spread over a second."""
+async def listen_to_all(system: System, recordings: Sequence[Samples], at_once: int) -> list[Heard]:
+    """Hold a session with the edge for each recording, `at_once` at a time; they begin spread over a second."""
+    address = system.address("edge")
     places = asyncio.Semaphore(at_once)
 
     async def one(number: int, samples: Samples) -> Heard:
@@ -103,7 +105,7 @@ async def listen_to_all(address: str, recordings: Sequence[Samples], at_once: in
             except aiohttp.ClientError as error:
                 return Heard(error=repr(error))
 
-    async with aiohttp.ClientSession() as client:
+    async with aiohttp.ClientSession(headers=system.account.headers) as client:
         return await asyncio.gather(*(one(number, samples) for number, samples in enumerate(recordings)))
 
 

@@ -29,7 +29,8 @@ def measure(system: System, plan: Plan) -> Measured:
         # Neither this environment nor the make that started us may reach into the clone.
         foreign = ("VIRTUAL_ENV", "PYTHONPATH", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")
         inherited = {name: value for name, value in os.environ.items() if name not in foreign}
-        environment = inherited | port_settings(free_ports()) | {"PIP_NO_CACHE_DIR": "1"}
+        own = {"PIP_NO_CACHE_DIR": "1", "DATA_DIR": str(clone / ".data"), "REDIS_URL": ""}
+        environment = inherited | port_settings(free_ports()) | own
 
         def make(target: str) -> None:
             command = ["make", target]

@@ -1,5 +1,7 @@
 """The four programs as real processes: started on free ports, watched, called, and ended by their process groups.
 
+Their store runs beside them, with one paid account in it, whose every call here is.
+
 Clients of the edge (HTTP) and of the services (gRPC) are here too; what is measured with them is not.
 """
 
@@ -14,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +27,7 @@ import psutil
 from stt.asr.v1 import asr_pb2, asr_pb2_grpc
 from stt.diarize.v1 import diarize_pb2, diarize_pb2_grpc
 
+from tests.bench.account import Account, paid_account
 from tests.bench.scoring import SpeakerTurn, TimedWord
 
 PROGRAMS = ("asr", "diarize", "summarize", "edge")
@@ -76,11 +80,14 @@ class System:
         self._log_dir = log_dir
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._logs: list[IO[bytes]] = []
+        self._store = ExitStack()
+        self.account: Account
         self.start_s = 0.0
 
     def __enter__(self) -> Self:
         """Start the programs and wait until /health says ok."""
-        environment = {**os.environ, **port_settings(self._ports), **self._settings}
+        self.account = self._store.enter_context(paid_account())
+        environment = {**os.environ, **port_settings(self._ports), **self.account.settings, **self._settings}
         started = time.monotonic()
         try:
             for name in PROGRAMS:
@@ -131,6 +138,7 @@ class System:
         headers = {
             "Content-Type": f"multipart/form-data; boundary={boundary}",
             "Content-Length": str(len(head) + media_bytes + len(tail)),
+            **self.account.headers,
         }
 
         def body() -> Iterator[bytes]:
@@ -223,6 +231,7 @@ class System:
                 process.wait()
         for log in self._logs:
             log.close()
+        self._store.close()
 
 
 class MemorySampler:

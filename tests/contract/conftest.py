@@ -14,11 +14,23 @@ ASSETS = Path(__file__).parents[1] / "assets"
 
 
 @pytest.fixture(scope="session")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """All four programs; yields the edge's URL."""
-    stack = Stack(free_loopback_ports(len(NAMES)), tmp_path_factory.mktemp("contract") / "log")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """All four programs and their store."""
+    stack = Stack(free_loopback_ports(len(NAMES)), tmp_path_factory.mktemp("contract"))
     try:
         stack.wait_ready()
-        yield stack.url
+        yield stack
     finally:
         stack.end()
+
+
+@pytest.fixture(scope="session")
+def house(stack: Stack) -> str:
+    """The edge's URL."""
+    return stack.url
+
+
+@pytest.fixture(scope="session")
+def key(stack: Stack) -> str:
+    """A key of a paid account."""
+    return stack.development_key()

@@ -1,7 +1,7 @@
 """The browser example of the vendor's page, as it stands there, in a real Chromium with a recording for a microphone.
 
 Its address is all that is changed, and not in the example: a script that runs before it points `wss://api.stt.ai` at
-the local edge and keeps count of the close.
+the local edge and keeps count of the close. It has no key, so it runs as one of the three that are free a day.
 """
 
 import re

@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 from sttai import STTClient
-from sttai.exceptions import STTError
+from sttai.exceptions import AuthError, CreditError, STTError
+
+from tests.system.stack import Stack, accounts
 
 SPOKEN = "no matter"
 BYTES_PER_S = 32_000
 
 
 @pytest.fixture
-def client(house: str) -> STTClient:
-    return STTClient("a-key", base_url=house, timeout=60)
+def client(house: str, key: str) -> STTClient:
+    return STTClient(key, base_url=house, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,17 @@ def test_a_wrong_parameter_is_an_error_with_the_servers_sentence(client: STTClie
     assert caught.value.status_code == 400
 
 
+def test_a_wrong_key_is_the_sdks_auth_error(house: str, beckett: Path) -> None:
+    with pytest.raises(AuthError):
+        STTClient("a-key", base_url=house, timeout=60).transcribe(str(beckett))
+
+
+def test_an_account_without_credits_is_the_sdks_credit_error(stack: Stack, beckett: Path) -> None:
+    account = accounts(stack.env, "create", "--tier", "paid", "--credits", "0")
+    with pytest.raises(CreditError, match="No credits remaining"):
+        STTClient(account["key"], base_url=stack.url, timeout=60).transcribe(str(beckett))
+
+
 @pytest.mark.parametrize(("pace", "seconds"), [(0.0, 10), (1.0, 7)])
 def test_stream_as_fast_as_it_goes_and_at_a_microphones_pace(
     client: STTClient, pcm: bytes, pace: float, seconds: int
@@ -85,6 +98,12 @@ def test_stream_as_fast_as_it_goes_and_at_a_microphones_pace(
     if pace:
         kinds = [m["type"] for m in heard]
         assert kinds.index("partial") < kinds.index("transcript")
+
+
+def test_a_streams_key_is_in_no_log(client: STTClient, key: str, stack: Stack) -> None:
+    client.stream(lambda message: None).finish()
+    assert "stream" in stack.output()
+    assert key not in stack.output()
 
 
 def test_stream_without_a_word(client: STTClient) -> None:
