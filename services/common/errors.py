@@ -25,6 +25,11 @@ class Reason(StrEnum):
     NO_AUDIO = auto()
     SERVICE_UNAVAILABLE = auto()
     DEADLINE_EXCEEDED = auto()
+    UNAUTHENTICATED = auto()
+    NO_CREDITS = auto()
+    QUOTA_EXCEEDED = auto()
+    TOO_MANY_REQUESTS = auto()
+    IDEMPOTENCY_CONFLICT = auto()
 
 
 class SttError(Exception):

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -35,8 +36,10 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         async def streaming(request: Any, context: Any) -> AsyncIterator[Any]:
             call = _Call(method, request_id)
             try:
-                async for response in behavior(request, context):
-                    yield response
+                # A handler that is left early ends now, not when it is collected.
+                async with aclosing(behavior(request, context)) as responses:
+                    async for response in responses:
+                        yield response
             except BaseException as error:
                 await call.failed(error, context)
             else:

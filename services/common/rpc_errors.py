@@ -28,6 +28,11 @@ STATUS = {
     Reason.NO_AUDIO: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.SERVICE_UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     Reason.DEADLINE_EXCEEDED: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Reason.UNAUTHENTICATED: grpc.StatusCode.UNAUTHENTICATED,
+    Reason.NO_CREDITS: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.QUOTA_EXCEEDED: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.TOO_MANY_REQUESTS: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.IDEMPOTENCY_CONFLICT: grpc.StatusCode.ABORTED,
 }
 
 # What a status without an ErrorInfo means: it came from the channel or a proxy, not from a service of ours.

@@ -1,5 +1,7 @@
 """How errors look over HTTP and a WebSocket: the tables from reason to status and to close code, the JSON. Pure."""
 
+import math
+
 from services.common.errors import Reason, SttError
 
 STATUS = {
@@ -17,6 +19,11 @@ STATUS = {
     Reason.NO_AUDIO: 400,
     Reason.SERVICE_UNAVAILABLE: 503,
     Reason.DEADLINE_EXCEEDED: 503,
+    Reason.UNAUTHENTICATED: 401,
+    Reason.NO_CREDITS: 402,
+    Reason.QUOTA_EXCEEDED: 429,
+    Reason.TOO_MANY_REQUESTS: 429,
+    Reason.IDEMPOTENCY_CONFLICT: 409,
 }
 
 CLOSE_CODES = {
@@ -34,6 +41,11 @@ CLOSE_CODES = {
     Reason.NO_AUDIO: 1008,
     Reason.SERVICE_UNAVAILABLE: 1013,
     Reason.DEADLINE_EXCEEDED: 1013,
+    Reason.UNAUTHENTICATED: 1008,
+    Reason.NO_CREDITS: 1008,
+    Reason.QUOTA_EXCEEDED: 1008,
+    Reason.TOO_MANY_REQUESTS: 1008,
+    Reason.IDEMPOTENCY_CONFLICT: 1008,
 }
 """Of the WebSocket: 1001 going away, 1008 policy, 1009 too big, 1011 our fault, 1013 try again later."""
 
@@ -47,11 +59,13 @@ def body(message: str, code: str, request_id: str) -> dict[str, str]:
 
 
 def headers(error: SttError) -> dict[str, str]:
-    """Return `Retry-After`, in whole seconds, where trying again may help."""
+    """Return `Retry-After`, in whole seconds, where trying again may help; with a 401 how to show who one is."""
+    if error.reason is Reason.UNAUTHENTICATED:
+        return {"WWW-Authenticate": "Bearer"}
     retry_after_s = error.retry_after_s
     if retry_after_s is None and STATUS[error.reason] == 503:
         retry_after_s = RETRY_AFTER_S
-    return {} if retry_after_s is None else {"Retry-After": str(max(1, round(retry_after_s)))}
+    return {} if retry_after_s is None else {"Retry-After": str(max(1, math.ceil(retry_after_s)))}
 
 
 def invalid(message: str) -> SttError:

@@ -3,12 +3,13 @@
 import tempfile
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.common.settings import Settings
 
 _MIB = 1024 * 1024
+_ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 
 
 class EdgeSettings(Settings):
@@ -28,14 +29,43 @@ class EdgeSettings(Settings):
     )
     cors_origin: str = Field("*", description="Access-Control-Allow-Origin of every answer.")
 
+    redis_url: str = Field(
+        "", validation_alias="REDIS_URL", description="Store of accounts and credits; empty: the one in DATA_DIR."
+    )
+    data_dir: Path = Field(
+        Path(".data"), validation_alias="DATA_DIR", description="Folder of the embedded store and the signing key."
+    )
+    trusted_proxy_hops: int = Field(
+        0,
+        validation_alias="TRUSTED_PROXY_HOPS",
+        description="Proxies in front that add to X-Forwarded-For; 0 ignores that header.",
+        ge=0,
+    )
+    jwt_issuer: str = Field("", description="Name of an external issuer of keys, their iss.")
+    jwt_audience: str = Field("", description="Whom its keys must be meant for, their aud.")
+    jwt_algorithms: str = Field("RS256,ES256", description="What it may sign with.")
+    jwks_url: str = Field("", description="Where it publishes its public keys; empty: there is no such issuer.")
+    jwks_cooldown_s: float = Field(10, description="Seconds until they are read again for an unknown one.", gt=0)
+    lease_s: float = Field(30, description="Seconds after which the jobs of an edge that is gone are given up.", gt=0)
+
+    anonymous_per_day: int = Field(3, description="Transcriptions per UTC day of an address without a key.", ge=0)
+    anonymous_concurrent: int = Field(1, description="Requests at a time of such an address.", gt=0)
+    anonymous_upload_bytes: int = Field(100 * _MIB, description="Largest file without a key.", gt=0)
+    anonymous_audio_s: int = Field(60 * 60, description="Longest decoded audio without a key.", gt=0)
+    free_minutes: int = Field(600, description="Minutes per UTC month of a free account.", ge=0)
+    free_concurrent: int = Field(2, description="Requests at a time of a free account.", gt=0)
+    free_upload_bytes: int = Field(500 * _MIB, description="Largest file of a free account.", gt=0)
+    free_audio_s: int = Field(300 * 60, description="Longest decoded audio of a free account.", gt=0)
+    paid_concurrent: int = Field(5, description="Requests at a time of a paid account.", gt=0)
+    paid_upload_bytes: int = Field(2 * 1024 * _MIB, description="Largest file of a paid account.", gt=0)
+    paid_audio_s: int = Field(1440 * 60, description="Longest decoded audio of a paid account.", gt=0)
+
     spool_dir: Path = Field(
         default_factory=lambda: Path(tempfile.gettempdir()), description="Folder on disk for recordings in flight."
     )
     spool_budget_bytes: int = Field(
         8 * 1024 * _MIB, description="Bytes that recordings in flight may take; past it: 503.", gt=0
     )
-    max_upload_bytes: int = Field(2 * 1024 * _MIB, description="Largest file that is accepted.", gt=0)
-    max_duration_s: int = Field(12 * 3600, description="Longest decoded audio that is accepted, in seconds.", gt=0)
     decoders: int = Field(2, description="Files that are decoded at a time.", gt=0)
     decode_timeout_s: float = Field(300, description="Seconds (wall clock and CPU) one decoding may take.", gt=0)
 
@@ -59,6 +89,7 @@ class EdgeSettings(Settings):
     summarize_deadline_s: float = Field(120, description="Deadline of a summary.", gt=0)
     probe_deadline_s: float = Field(5, description="Deadline of a service's list of models and of its health.", gt=0)
 
+    stream_max_s: int = Field(12 * 3600, description="Seconds a live session may last.", gt=0)
     stream_idle_s: float = Field(
         60, description="Seconds a live session may stand still: no audio from its client, or none taken.", gt=0
     )
@@ -73,3 +104,17 @@ class EdgeSettings(Settings):
     stream_probe_s: float = Field(
         0.2, description="Seconds the answer to an upgrade may wait for the list of models.", gt=0
     )
+
+    @field_validator("jwt_algorithms")
+    @classmethod
+    def _check_algorithms(cls, text: str) -> str:
+        if not text or not set(text.split(",")) <= set(_ASYMMETRIC):
+            raise ValueError(f"use some of {', '.join(_ASYMMETRIC)}, with commas between them")
+        return text
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _check_issuer(cls, url: str, info: ValidationInfo) -> str:
+        if url and not (info.data.get("jwt_issuer") and info.data.get("jwt_audience")):
+            raise ValueError("EDGE_JWT_ISSUER and EDGE_JWT_AUDIENCE are needed with it")
+        return url
