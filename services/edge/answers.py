@@ -18,7 +18,8 @@ from services.common.errors import SttError
 from services.edge import errors, formats, subtitles
 from services.edge.engine import Progress
 from services.edge.keys import SETTINGS
-from services.edge.middlewares import REQUEST_ID
+from services.edge.metering.answers import StoredAnswer
+from services.edge.middlewares import REPLAYED_HEADER, REQUEST_ID
 from services.edge.params import ResponseFormat
 from services.edge.tasks import end
 from services.edge.transcript import Segment, Transcript
@@ -44,6 +45,13 @@ class Answer:
         self._settings = request.app[SETTINGS]
         self._response = web.StreamResponse(headers=self._headers())
         self._writing = asyncio.Lock()
+        self.is_given = False
+        """Whether the caller has got what he pays for: by all that is known he has read it."""
+
+    @property
+    def media_type(self) -> str:
+        """Its whole Content-Type."""
+        return self._response.headers["Content-Type"]
 
     @property
     def has_begun(self) -> bool:
@@ -57,9 +65,15 @@ class Answer:
         """Show the caller that the answer is still coming."""
         await self._write(b" ")
 
-    async def finish(self, transcript: Transcript) -> web.StreamResponse:
-        """Send the transcript and end the answer."""
-        return await self._end(await asyncio.to_thread(lambda: _dump(self._content(transcript))))
+    async def render(self, transcript: Transcript) -> bytes:
+        """Return what ends the answer: the transcript as it is sent."""
+        return await asyncio.to_thread(lambda: _dump(self._content(transcript)))
+
+    async def finish(self, data: bytes) -> web.StreamResponse:
+        """Send what `render` returned and end the answer."""
+        response = await self._end(data)
+        self.is_given = True
+        return response
 
     async def fail(self, error: SttError) -> web.StreamResponse:
         """End an answer that has begun."""
@@ -89,6 +103,9 @@ class Answer:
         async with self._writing:
             if not self.has_begun:
                 await self._response.prepare(self._request)
+                if self._request.transport is not None:
+                    # Written is what the kernel has: should this process die, it still arrives.
+                    self._request.transport.set_write_buffer_limits(high=0)
             for start in range(0, len(data), _PIECE_BYTES):
                 await self._timely(self._response.write(data[start : start + _PIECE_BYTES]))
 
@@ -120,10 +137,10 @@ class Document(Answer):
     async def beat(self) -> None:
         """Send nothing: white space at its start would change the document."""
 
-    async def finish(self, transcript: Transcript) -> web.StreamResponse:
-        """Send the document."""
+    async def render(self, transcript: Transcript) -> bytes:
+        """Return the document."""
         _, render = _DOCUMENTS[self._format]
-        return await self._end((await asyncio.to_thread(render, transcript)).encode())
+        return (await asyncio.to_thread(render, transcript)).encode()
 
 
 class EventStream(Answer):
@@ -142,6 +159,7 @@ class EventStream(Answer):
         match event:
             case Segment():
                 await self._write(_event("segment", formats.segment_to_json(event)))
+                self.is_given = True
             case Progress():
                 progress = {
                     "stage": event.stage,
@@ -154,13 +172,28 @@ class EventStream(Answer):
         """Send a comment."""
         await self._write(b":\n\n")
 
-    async def finish(self, transcript: Transcript) -> web.StreamResponse:
-        """Send the `result`."""
-        return await self._end(await asyncio.to_thread(lambda: _event("result", self._content(transcript))))
+    async def render(self, transcript: Transcript) -> bytes:
+        """Return the `result`."""
+        return await asyncio.to_thread(lambda: _event("result", self._content(transcript)))
 
     async def fail(self, error: SttError) -> web.StreamResponse:
         """Send the `error`."""
         return await self._end(_event("error", errors.body(error.message, error.reason, self._request[REQUEST_ID])))
+
+
+class Replay(Answer):
+    """An answer that was given before to the same Idempotency-Key, as it was then."""
+
+    def __init__(self, request: web.Request, first: StoredAnswer) -> None:
+        self._first = first
+        super().__init__(request, 0.0, "json")
+
+    async def give(self) -> web.StreamResponse:
+        """Send it."""
+        return await self.finish(self._first.body)
+
+    def _headers(self) -> dict[str, str]:
+        return {"Content-Type": self._first.content_type, REPLAYED_HEADER: "true"}
 
 
 def choose_answer(request: web.Request, duration_s: float, response_format: ResponseFormat) -> Answer:

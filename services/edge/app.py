@@ -4,14 +4,18 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
+from services.edge.accounts.authentication import Authenticator
 from services.edge.backends import Backends
 from services.edge.body import defer_continue
 from services.edge.connection import Runner
-from services.edge.keys import BACKENDS, DECODER, SESSIONS, SETTINGS, SPOOL
+from services.edge.keys import AUTHENTICATOR, BACKENDS, DECODER, METER, SESSIONS, SETTINGS, SPOOL, STORE
 from services.edge.media.decoder import DecodeLimits, Decoder
 from services.edge.media.spool import Spool
+from services.edge.metering.meter import Meter
+from services.edge.metering.store import Store, connect
+from services.edge.metering.tiers import tiers
 from services.edge.middlewares import add_headers, around
-from services.edge.routes import catalog, health, stream, summarize, transcribe
+from services.edge.routes import catalog, health, stream, summarize, transcribe, usage
 from services.edge.settings import EdgeSettings
 
 
@@ -21,6 +25,7 @@ def build_app(settings: EdgeSettings) -> web.Application:
     app[SETTINGS] = settings
     app[SPOOL] = Spool(settings.spool_dir, settings.spool_budget_bytes)
     app[SESSIONS] = set()
+    app.cleanup_ctx.append(_open_accounts)
     app.cleanup_ctx.append(_connect)
     app.on_shutdown.append(_leave_sessions)
     app.on_response_prepare.append(add_headers)
@@ -29,6 +34,7 @@ def build_app(settings: EdgeSettings) -> web.Application:
     app.router.add_get("/v1/stream", stream.handle, allow_head=False)
     app.router.add_get("/v1/models", catalog.models)
     app.router.add_get("/v1/languages", catalog.languages)
+    app.router.add_get("/v1/usage", usage.handle)
     app.router.add_get("/health", health.handle)
     return app
 
@@ -45,6 +51,17 @@ def build_runner(settings: EdgeSettings) -> web.AppRunner:
         # aiohttp waits that long for a handler, then as long again before it cancels him.
         shutdown_timeout=settings.grace_s / 2,
     )
+
+
+async def _open_accounts(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    async with connect(settings.redis_url, settings.data_dir) as redis:
+        app[STORE] = Store(redis)
+        async with (
+            Authenticator(app[STORE], settings) as app[AUTHENTICATOR],
+            Meter(app[STORE], tiers(settings), settings.lease_s, settings.grace_s) as app[METER],
+        ):
+            yield
 
 
 async def _connect(app: web.Application) -> AsyncIterator[None]:

@@ -105,7 +105,7 @@ class Backends:
                 else:
                     yield asr_pb2.TranscribeRequest(audio=chunk)
 
-        deadline_s = self._settings.max_duration_s + self._settings.stream_finish_s
+        deadline_s = self._settings.stream_max_s + self._settings.stream_finish_s
         model_that_runs = model
         async with _call(ASR, self._asr.Transcribe(requests(), timeout=deadline_s, metadata=_metadata())) as call:
             async for response in call:

@@ -12,14 +12,20 @@ from aiohttp.typedefs import Handler
 from services.common.errors import Reason, SttError
 from services.edge import errors
 from services.edge.keys import SETTINGS
+from services.edge.metering.meter import Job
 
 REQUEST_ID = web.RequestKey("request_id", str)
+JOB = web.RequestKey("job", Job)
+IDEMPOTENCY_KEY_HEADER = "Idempotency-Key"
+REPLAYED_HEADER = "Idempotent-Replayed"
 _REQUEST_ID_HEADER = "X-Request-Id"
+_CHARGED_HEADER, _REMAINING_HEADER = "X-Credits-Charged", "X-Credits-Remaining"
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
-    "Access-Control-Allow-Headers": f"Authorization, Content-Type, {_REQUEST_ID_HEADER}",
+    "Access-Control-Allow-Headers": f"Authorization, Content-Type, {IDEMPOTENCY_KEY_HEADER}, {_REQUEST_ID_HEADER}",
     "Access-Control-Max-Age": "86400",
 }
+_EXPOSED = ", ".join((_REQUEST_ID_HEADER, "Retry-After", _CHARGED_HEADER, _REMAINING_HEADER, REPLAYED_HEADER))
 _log = structlog.get_logger(__name__)
 
 
@@ -73,11 +79,16 @@ def known_error(error: Exception) -> SttError:
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Give every answer, streamed ones included, its id and CORS headers, just before its head is sent."""
+    """Give every answer, streamed ones included, its id, cost and CORS headers, just before its head is sent."""
     response.headers["Access-Control-Allow-Origin"] = request.app[SETTINGS].cors_origin
-    response.headers["Access-Control-Expose-Headers"] = f"{_REQUEST_ID_HEADER}, Retry-After"
+    response.headers["Access-Control-Expose-Headers"] = _EXPOSED
     if REQUEST_ID in request:
         response.headers[_REQUEST_ID_HEADER] = request[REQUEST_ID]
+    if JOB in request and response.status == 200:
+        job = request[JOB]
+        response.headers[_CHARGED_HEADER] = str(job.charged)
+        if job.tier == "paid":
+            response.headers[_REMAINING_HEADER] = str(job.remaining)
 
 
 def _sentence(error: web.HTTPException) -> str:

@@ -5,11 +5,13 @@ import asyncio
 import os
 import time
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from services.common.errors import SttError
 from services.edge.backends import ASR, DIARIZE, SUMMARIZE, Backends
+from services.edge.metering.store import connect, is_there, socket_path
 from services.edge.settings import EdgeSettings
 
 _POLL_S = 0.2
@@ -33,6 +35,8 @@ async def look(settings: EdgeSettings, backends: Backends) -> list[Row]:
         SUMMARIZE: settings.summarize_address,
     }
     rows = [Row(name, address, "does not serve" if name in down else "") for name, address in addresses.items()]
+    async with connect(settings.redis_url, settings.data_dir) as redis:
+        rows.append(Row("store", _store_address(settings), "" if await is_there(redis) else "does not answer"))
     return [Row("edge", f"{settings.host}:{settings.port}", await _edge_trouble(settings)), *rows]
 
 
@@ -44,6 +48,12 @@ async def models(backends: Backends) -> str:
         return error.message
     loaded = ", ".join(model.id for model in catalog.models if model.available) or "none"
     return f"{loaded} on {catalog.device.name or 'the CPU'}"
+
+
+def _store_address(settings: EdgeSettings) -> str:
+    """Return where the store is; its URL may have a password."""
+    url = urlsplit(settings.redis_url)
+    return f"{url.hostname}:{url.port or 6379}" if url.hostname else url.path or socket_path(settings.data_dir)
 
 
 async def _edge_trouble(settings: EdgeSettings) -> str:

@@ -5,7 +5,7 @@ length of fields, silence, and the bytes of the file, which are counted as they 
 """
 
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Protocol, cast
 
 from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -16,6 +16,14 @@ from services.edge.errors import invalid
 from services.edge.media.spool import SpoolFile
 from services.edge.params import NAMES
 from services.edge.settings import EdgeSettings
+
+
+class Hash(Protocol):
+    """What takes a file in to tell it from others."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take in the next bytes."""
+
 
 _FORM_BYTES = 1024 * 1024
 """What everything but the file may take: 413 is certain where Content-Length is larger by this."""
@@ -32,24 +40,33 @@ _FORGED = (
 )
 
 
-async def check_head(request: web.Request, settings: EdgeSettings) -> None:
-    """Refuse, before a body is read, what its head shows to be wrong: 400 for its type, 413 for its length."""
+async def check_head(request: web.Request, settings: EdgeSettings, limit_bytes: int) -> None:
+    """Refuse, before a body is read, what its head shows to be wrong: 400 for its type, 413 for its length.
+
+    `limit_bytes` is what the file may have.
+    """
     if request.content_length == len(_FORGED_BODY):
         text = await _body(request, settings).read_all()
         if text == _FORGED_BODY:
             raise invalid(_FORGED)
     if request.content_type != "multipart/form-data":
         raise invalid(f"The content type is {request.content_type!r}. {_WANTED}")
-    if (request.content_length or 0) > settings.max_upload_bytes + _FORM_BYTES:
-        raise _too_large(settings)
+    if (request.content_length or 0) > limit_bytes + _FORM_BYTES:
+        raise _too_large(limit_bytes)
 
 
 async def receive_form(
-    request: web.Request, settings: EdgeSettings, file: SpoolFile, check: Callable[[Mapping[str, str]], object]
+    request: web.Request,
+    settings: EdgeSettings,
+    file: SpoolFile,
+    limit_bytes: int,
+    check: Callable[[Mapping[str, str]], object],
+    digest: Hash | None = None,
 ) -> dict[str, str]:
     """Write the form's file to `file`, flushed, and return its text fields; unknown ones are left out.
 
-    `check` is given the fields so far whenever there is one more, so that it can raise before a long file is read.
+    The file may have `limit_bytes`. `check` is given the fields so far whenever there is one more, so that it can raise
+    before a long file is read; `digest` is given the file's bytes on the way.
     """
     body = _body(request, settings)
     fields: dict[str, str] = {}
@@ -61,15 +78,15 @@ async def receive_form(
             part = await reader.next()
             if part is None:
                 break
-            body.limit_bytes = settings.max_upload_bytes + _FORM_BYTES
-            body.too_large = _too_large(settings)
+            body.limit_bytes = limit_bytes + _FORM_BYTES
+            body.too_large = _too_large(limit_bytes)
             if isinstance(part, MultipartReader):
                 raise invalid("The form has a multipart field within it; send one recording in a field named file.")
             if part.name == "file":
                 if has_file:
                     raise invalid("The form has two files; send one recording a request.")
                 has_file = True
-                await _spool(part, file, settings)
+                await _spool(part, file, limit_bytes, digest)
             elif part.name in NAMES:
                 fields[part.name] = await _text(part)
                 check(fields)
@@ -83,11 +100,14 @@ async def receive_form(
     return fields
 
 
-async def _spool(part: BodyPartReader, file: SpoolFile, settings: EdgeSettings) -> None:
+async def _spool(part: BodyPartReader, file: SpoolFile, limit_bytes: int, digest: Hash | None) -> None:
     while not part.at_eof():
-        await file.write(await part.read_chunk(READ_BYTES))
-        if file.size_bytes > settings.max_upload_bytes:
-            raise _too_large(settings)
+        chunk = await part.read_chunk(READ_BYTES)
+        await file.write(chunk)
+        if digest is not None:
+            digest.update(chunk)
+        if file.size_bytes > limit_bytes:
+            raise _too_large(limit_bytes)
 
 
 async def _text(part: BodyPartReader) -> str:
@@ -107,6 +127,5 @@ def _body(request: web.Request, settings: EdgeSettings) -> Body:
     return Body(request, settings.body_idle_s, settings.min_body_rate, _PREAMBLE_BYTES, too_large)
 
 
-def _too_large(settings: EdgeSettings) -> SttError:
-    limit_mb = settings.max_upload_bytes / (1024 * 1024)
-    return SttError(Reason.TOO_LARGE, f"The file is larger than {limit_mb:g} MB, the limit.")
+def _too_large(limit_bytes: int) -> SttError:
+    return SttError(Reason.TOO_LARGE, f"The file is larger than {limit_bytes / (1024 * 1024):g} MB, the limit.")

@@ -9,7 +9,8 @@ from services.common.errors import SttError
 from services.edge import errors
 from services.edge.backends import ASR, Backends
 from services.edge.engine import Catalog, Device
-from services.edge.keys import BACKENDS
+from services.edge.keys import BACKENDS, STORE
+from services.edge.metering.store import is_there
 from services.edge.middlewares import REQUEST_ID
 
 _NO_GPU = Device(is_gpu=False, name="", memory_mib=0)
@@ -18,7 +19,9 @@ _NO_GPU = Device(is_gpu=False, name="", memory_mib=0)
 async def handle(request: web.Request) -> web.Response:
     """Say ok, degraded (what only some requests need is down) or, as a 503, unavailable."""
     backends = request.app[BACKENDS]
-    down, catalog = await asyncio.gather(backends.down(), _catalog(backends))
+    down, catalog, is_stored = await asyncio.gather(
+        backends.down(), _catalog(backends), is_there(request.app[STORE].redis)
+    )
     device = catalog.device if catalog else _NO_GPU
     state: dict[str, Any] = {
         "status": "degraded" if down else "ok",
@@ -28,6 +31,8 @@ async def handle(request: web.Request) -> web.Response:
     }
     if ASR in down or catalog is None:
         reason = f"The {ASR} service cannot be reached."
+    elif not is_stored:
+        reason = "The account store cannot be reached."
     elif not any(model.available for model in catalog.models):
         reason = "No recognition model is loaded."
     else:

@@ -6,11 +6,15 @@ from typing import Any
 from aiohttp import web
 
 from services.common.errors import Reason, SttError
+from services.edge.admission import admitted, idempotency_key, identify_account
+from services.edge.answers import Replay
 from services.edge.body import Body
 from services.edge.engine import Style
 from services.edge.errors import invalid
 from services.edge.keys import BACKENDS, SETTINGS
+from services.edge.metering.answers import fingerprint
 
+_JSON = "application/json; charset=utf-8"
 MAX_CHARACTERS = 1_000_000
 _MAX_BODY_BYTES = 16 * 1024 * 1024
 """Room for that many characters at JSON's longest, twelve bytes for one."""
@@ -25,25 +29,36 @@ _STYLES: dict[str, Style] = {
 }
 
 
-async def handle(request: web.Request) -> web.Response:
+async def handle(request: web.Request) -> web.StreamResponse:
     """Answer one summary; `style` is echoed as it was asked for, and `text` repeats `summary` for the Node SDK."""
-    content = await _read(request)
-    text, style = _parse(content)
-    summary = await request.app[BACKENDS].summarize(text, _STYLES[style])
-    answer: dict[str, Any] = {"summary": summary.text, "style": style, "model": summary.model, "text": summary.text}
-    if summary.warnings:
-        answer["warnings"] = list(summary.warnings)
-    return web.json_response(answer)
+    caller = await identify_account(request)
+    key = idempotency_key(request, caller)
+    _check_head(request)
+    async with admitted(request, caller, "summary", key) as job:
+        text, style = _parse(await _read(request))
+        job.fingerprint = fingerprint({"style": style}, text)
+        if job.is_replay:
+            return await Replay(request, await job.recall()).give()
+        summary = await request.app[BACKENDS].summarize(text, _STYLES[style])
+        answer: dict[str, Any] = {"summary": summary.text, "style": style, "model": summary.model, "text": summary.text}
+        if summary.warnings:
+            answer["warnings"] = list(summary.warnings)
+        body = json.dumps(answer).encode()
+        if key is not None:
+            await job.settle_with(0, _JSON, body)
+        return web.Response(body=body, headers={"Content-Type": _JSON})
+
+
+def _check_head(request: web.Request) -> None:
+    if request.content_type != "application/json":
+        raise invalid(f"The content type is {request.content_type!r}; send JSON as application/json.")
+    if (request.content_length or 0) > _MAX_BODY_BYTES:
+        raise _too_large()
 
 
 async def _read(request: web.Request) -> Any:
-    if request.content_type != "application/json":
-        raise invalid(f"The content type is {request.content_type!r}; send JSON as application/json.")
     settings = request.app[SETTINGS]
-    too_large = SttError(Reason.TOO_LARGE, f"The body is larger than {_MAX_BODY_BYTES // (1024 * 1024)} MB, the limit.")
-    if (request.content_length or 0) > _MAX_BODY_BYTES:
-        raise too_large
-    body = Body(request, settings.body_idle_s, settings.min_body_rate, _MAX_BODY_BYTES, too_large)
+    body = Body(request, settings.body_idle_s, settings.min_body_rate, _MAX_BODY_BYTES, _too_large())
     try:
         return json.loads((await body.read_all()).decode("utf-8-sig"))
     except UnicodeDecodeError:
@@ -66,3 +81,7 @@ def _parse(content: Any) -> tuple[str, str]:
         raise invalid(f"Unknown style; use one of {', '.join(_STYLES)}.")
     # JSON can spell half a surrogate pair, which no UTF-8 can carry on.
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), style
+
+
+def _too_large() -> SttError:
+    return SttError(Reason.TOO_LARGE, f"The body is larger than {_MAX_BODY_BYTES // (1024 * 1024)} MB, the limit.")

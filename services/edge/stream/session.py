@@ -9,11 +9,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Protocol
 
-from services.common.audio import Flush
+from services.common.audio import SAMPLE_BYTES, Flush
 from services.common.errors import Reason, SttError
 from services.edge.engine import Partial, Recognized, Started
 from services.edge.params import LiveParams
 from services.edge.settings import EdgeSettings
+from services.edge.stream.allowance import Allowance
 from services.edge.stream.audio import BYTES_PER_S, AudioQueue
 from services.edge.stream.dialects import Control, Dialect, Message, Opening, open_session
 from services.edge.transcript import Segment
@@ -50,14 +51,23 @@ class Peer(Protocol):
 
 
 class Session:
-    """A live session; `run` it once. `choose` reads a config, whose absent fields are the query's."""
+    """A live session; `run` it once. `choose` reads a config, whose absent fields are the query's.
+
+    `allowance` says how much of the audio may be heard.
+    """
 
     def __init__(
-        self, peer: Peer, listen: Listen, choose: Callable[[Mapping[str, Any]], LiveParams], settings: EdgeSettings
+        self,
+        peer: Peer,
+        listen: Listen,
+        choose: Callable[[Mapping[str, Any]], LiveParams],
+        allowance: Allowance,
+        settings: EdgeSettings,
     ) -> None:
         self._peer = peer
         self._recognition = listen
         self._choose = choose
+        self._allowance = allowance
         self._settings = settings
         self._now = asyncio.get_running_loop().time
         limit_bytes = round((settings.stream_lag_s + _HOLD_BEYOND_LAG_S) * BYTES_PER_S)
@@ -70,9 +80,9 @@ class Session:
         self._farewell: SttError | None = None
 
     @property
-    def audio_s(self) -> float:
-        """Seconds of audio that were received."""
-        return self._audio.received_bytes / BYTES_PER_S
+    def audio_samples(self) -> int:
+        """How much audio was received."""
+        return self._audio.received_bytes // SAMPLE_BYTES
 
     async def run(self) -> None:
         """Return when everything is said, the last message included; raise why it ended where it did not end well."""
@@ -128,7 +138,10 @@ class Session:
 
     async def _take(self, content: bytes | Control) -> None:
         if isinstance(content, bytes):
-            await self._audio.put(content)
+            allowed_bytes, error = await self._allowance.ask(self._audio.received_bytes, len(content))
+            await self._audio.put(content[:allowed_bytes])
+            if error is not None:
+                self._end(error, self._settings.stream_finish_s)
         elif content is Control.STOP:
             self._end(None, self._settings.stream_finish_s)
 
@@ -171,8 +184,8 @@ class Session:
         if not audio.is_held and now_s - audio.arrived_s > settings.stream_idle_s:
             error = SttError(Reason.IDLE_TIMEOUT, f"No audio was sent for {settings.stream_idle_s:g} seconds.")
             self._end(error, settings.stream_finish_s)
-        if now_s - self._began_s > settings.max_duration_s:
-            error = SttError(Reason.TOO_LARGE, f"A session may last {settings.max_duration_s} seconds; connect again.")
+        if now_s - self._began_s > settings.stream_max_s:
+            error = SttError(Reason.TOO_LARGE, f"A session may last {settings.stream_max_s} seconds; connect again.")
             self._end(error, settings.stream_finish_s)
 
     async def _keep_in_touch(self) -> None:
