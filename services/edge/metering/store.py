@@ -26,7 +26,7 @@ from services.common.errors import Reason, SttError
 
 CONNECT_TIMEOUT_S = 0.5
 REPLY_TIMEOUT_S = 1.0
-_CONNECTIONS = 64
+_CONNECTIONS = 16
 _SCRIPTS = Path(__file__).parent / "scripts"
 _LONGEST_SOCKET_PATH = 100
 T = TypeVar("T")
