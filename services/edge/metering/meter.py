@@ -46,6 +46,8 @@ class Meter:
         self._lease_s = lease_s
         self._grace_s = grace_s
         self._running: set[Job] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._ends: set[asyncio.Task[Any]] = set()
 
     async def __aenter__(self) -> Self:
@@ -54,14 +56,15 @@ class Meter:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Give what is not settled yet the grace."""
-        if self._ends:
-            lost = (await asyncio.wait(self._ends, timeout=self._grace_s))[1]
-            for task in lost:
-                await end(task)
-            if lost:
-                _log.error("settlements lost", count=len(lost))
-        await end(self._renewing)
+        """Give what is not settled yet the grace; jobs whose handlers were cancelled are about to end."""
+        try:
+            async with asyncio.timeout(self._grace_s):
+                await self._idle.wait()
+                await asyncio.gather(*self._ends)
+        except TimeoutError:
+            _log.error("settlements lost", count=len(self._running))
+        for task in (*self._ends, self._renewing):
+            await end(task)
 
     async def admit(self, caller: Caller, work: Work, idempotency_key: str | None = None) -> "Job":
         """Return a job that may begin; SttError where it may not: out of credits, over a limit, or the store is down.
@@ -82,6 +85,7 @@ class Meter:
             raise refusal(reply, self._tiers[caller.tier])
         job.begin(reply, self._tiers)
         self._running.add(job)
+        self._idle.clear()
         return job
 
     def limits(self, tier: Tier) -> Limits:
@@ -131,6 +135,8 @@ class Meter:
         finally:
             if is_last:
                 self._running.discard(job)
+                if not self._running:
+                    self._idle.set()
 
     async def _admit(self, job: "Job", work: Work) -> dict[str, Any]:
         kind = "anonymous" if job.caller.subject.is_anonymous else "account"

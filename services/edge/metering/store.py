@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Redis, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
@@ -124,14 +124,18 @@ def answer_key(subject: Subject, idempotency_key: str) -> str:
 @asynccontextmanager
 async def connect(redis_url: str, data_dir: Path) -> AsyncIterator[Redis]:
     """Open a client of `redis_url` or, where that is empty, of the store that `make run` keeps in `data_dir`."""
-    pool = BlockingConnectionPool.from_url(
-        redis_url or f"unix://{socket_path(data_dir)}",
-        max_connections=_CONNECTIONS,
-        timeout=REPLY_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-        socket_connect_timeout=CONNECT_TIMEOUT_S,
-        socket_timeout=REPLY_TIMEOUT_S,
-    )
+    options: dict[str, Any] = {
+        "max_connections": _CONNECTIONS,
+        "timeout": REPLY_TIMEOUT_S,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": REPLY_TIMEOUT_S,
+    }
+    if redis_url:
+        pool = BlockingConnectionPool.from_url(redis_url, **options)
+    else:
+        path = socket_path(data_dir)
+        pool = BlockingConnectionPool(connection_class=UnixDomainSocketConnection, path=path, **options)
     async with Redis.from_pool(pool) as redis:
         yield redis
 
@@ -139,7 +143,7 @@ async def connect(redis_url: str, data_dir: Path) -> AsyncIterator[Redis]:
 def socket_path(data_dir: Path) -> str:
     """Return where the embedded store listens, relative where the absolute path is too long for a socket."""
     path = str(data_dir.absolute() / "valkey.sock")
-    return path if len(path) <= _LONGEST_SOCKET_PATH else os.path.relpath(path)
+    return path if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH else os.path.relpath(path)
 
 
 def _read(script: str) -> str:

@@ -8,7 +8,7 @@ local due = tonumber(units)
 turn()
 local charged = tonumber(redis.call('GET', DONE) or '')
 if not charged then
-    local entry = find(job) or { tier = tier_now() or 'anonymous', hold = 0, period = DAY }
+    local entry = find(job) or { tier = tier_now() or 'anonymous', hold = 0 }
     if ANSWER then due = math.max(0, due - tonumber(redis.call('HGET', ANSWER, 'charged') or 0)) end
     local is_past = entry.period and entry.period ~= (entry.tier == 'anonymous' and DAY or MONTH)
     charged = 0
