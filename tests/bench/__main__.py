@@ -7,14 +7,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import edge_alone, live, memory, report, speakers, speed, start, words
+from tests.bench import edge_alone, live, memory, metering, report, speakers, speed, start, words
 from tests.bench.data import BenchData
 from tests.bench.figures import Figure, Measured
 from tests.bench.plan import Plan
 from tests.bench.system import System
 
 _FOLDER = Path("build/bench")
-_ON_OWN: dict[str, Callable[[Plan, Path], Measured]] = {"edge-alone": edge_alone.measure}
+_ON_OWN: dict[str, Callable[[Plan, Path], Measured]] = {
+    "edge-alone": edge_alone.measure,
+    "metering": metering.measure,
+}
 # Speed first, while the machine is cool.
 _ON_WHEEL: dict[str, Callable[[System, Plan], Measured]] = {
     "start": start.measure,
