@@ -21,7 +21,7 @@ PROTOS := $(shell find protos -name '*.proto')
 BUF_VERSION := 1.75.0
 BUF := build/node/node_modules/.bin/buf
 
-.PHONY: help run up down test check lint types imports protos bench proto-baseline clean
+.PHONY: help run up down test check lint types imports protos prove bench proto-baseline clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -56,6 +56,9 @@ protos: $(BUF)
 
 proto-baseline: $(BUF) ## Make today's protos what `buf breaking` compares with (at a release)
 	cd protos && ../$(BUF) build --exclude-source-info -o released.binpb
+
+prove: $(VENV)/.extra-test ## Prove the books: 10,000 sequences of events, 220 kills (half an hour)
+	PROVE=long HF_HUB_OFFLINE=1 python -m pytest -s tests/prove
 
 bench: $(VENV)/.extra-bench ## Measure speed, memory and accuracy (BENCH_DATA=<folder of labelled speech>)
 	HF_HUB_OFFLINE=1 python -m tests.bench $(BENCH_ARGS)
