@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from services.edge import errors
 
@@ -49,6 +49,8 @@ class _Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("a part of the answer is sent already")
         text, code = "The request is not valid HTTP.", "INVALID_REQUEST"
+        if isinstance(exc, LineTooLong):
+            text = "A line of the request's head is too long."
         if status >= 500:
             text, code = "The server failed; the failure was logged.", "INTERNAL"
         response = web.json_response(errors.body(text, code, uuid.uuid4().hex), status=status)

