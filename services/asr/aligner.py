@@ -103,7 +103,8 @@ class Aligner:
             return
         if process.returncode is None:
             process.kill()
-        await process.wait()
+        # Its pipes are closed, too, when this returns; after `wait` they are not yet.
+        await process.communicate()
 
 
 async def _start() -> asyncio.subprocess.Process:

@@ -10,7 +10,7 @@ from stt.common.v1 import common_pb2
 from stt.diarize.v1 import diarize_pb2, diarize_pb2_grpc
 from stt.summarize.v1 import summarize_pb2, summarize_pb2_grpc
 
-from services.common.errors import SttError
+from services.common.errors import Reason, SttError
 from services.common.server import GrpcServer
 from services.common.settings import GrpcSettings
 
@@ -59,7 +59,7 @@ class FakeAsr(asr_pb2_grpc.AsrServiceServicer):
         self.metadata = dict(context.invocation_metadata())
         self.ended.clear()
         try:
-            self.config = (await anext(request_iterator)).config
+            self.config = await _config(request_iterator)
             if self.refusal:
                 raise self.refusal
             yield asr_pb2.TranscribeResponse(started=asr_pb2.TranscribeStarted(model="fake-en"))
@@ -115,7 +115,7 @@ class FakeLiveAsr(FakeAsr):
         return self.sessions[number - 1]
 
     async def Transcribe(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # type: ignore[override]
-        session = FakeSession((await anext(request_iterator)).config, self.words_per_s)
+        session = FakeSession(await _config(request_iterator), self.words_per_s)
         async with self.began:
             self.sessions.append(session)
             self.began.notify_all()
@@ -198,7 +198,7 @@ class FakeDiarize(diarize_pb2_grpc.DiarizeServiceServicer):
     async def Diarize(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # type: ignore[override]
         self.ended.clear()
         try:
-            self.config = (await anext(request_iterator)).config
+            self.config = await _config(request_iterator)
             if self.refusals:
                 raise self.refusals.pop()
             count_bytes = 0
@@ -232,6 +232,12 @@ class FakeSummarize(summarize_pb2_grpc.SummarizeServiceServicer):
         yield summarize_pb2.SummarizeResponse(
             finished=summarize_pb2.SummarizeFinished(model="fake-summary", warnings=warnings)
         )
+
+
+async def _config(requests: AsyncIterator[Any]) -> Any:
+    async for request in requests:
+        return request.config
+    raise SttError(Reason.INVALID_REQUEST, "The client was gone before its config came.")
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from services.edge.accounts.jwks import ExternalIssuer
 from services.edge.accounts.registry import read_key, subject
 from services.edge.accounts.signing import ALGORITHM, SIGNING_KEYS, read_public
 from services.edge.accounts.tokens import LOCAL_AUDIENCE, LOCAL_ISSUER, Issuer, refused, verify
-from services.edge.metering.store import Store, reached
+from services.edge.metering.store import Store, StoreDownError, reached
 from services.edge.metering.tiers import read_tier
 from services.edge.settings import EdgeSettings
 
@@ -31,7 +31,7 @@ class LocalIssuer:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._keys: dict[str, Any] = {}
-        self._read_s = float("-inf")
+        self._read_s = self._failed_s = float("-inf")
         self._reading = asyncio.Lock()
         self._now = asyncio.get_running_loop().time
 
@@ -40,15 +40,22 @@ class LocalIssuer:
         asked_s = self._now()
         if kid not in self._keys or asked_s - self._read_s > _KEYS_AGE_S:
             async with self._reading:
+                if asked_s <= self._failed_s:
+                    raise StoreDownError  # found while this one waited: they need not all wait in turn
                 if self._read_s < asked_s:
                     await asyncio.sleep(_COOLDOWN_S - (asked_s - self._read_s))
                     await self._read()
         return self._keys.get(kid)
 
     async def _read(self) -> None:
-        stored: dict[Any, Any] = await reached(self._store.redis.hgetall(SIGNING_KEYS))
+        begun_s = self._now()
+        try:
+            stored: dict[Any, Any] = await reached(self._store.redis.hgetall(SIGNING_KEYS))
+        except StoreDownError:
+            self._failed_s = self._now()
+            raise
         self._keys = {name.decode(): read_public(key) for name, key in stored.items()}
-        self._read_s = self._now()
+        self._read_s = begun_s
 
 
 class Authenticator:

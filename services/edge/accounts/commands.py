@@ -14,7 +14,7 @@ from services.edge.errors import invalid
 from services.edge.metering.store import Store
 from services.edge.settings import EdgeSettings
 
-_DAY_S = 86_400
+_DAY_S, _MAX_DAYS = 86_400, 36_500
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,11 @@ class Commands:
 
     async def key_new(self, arguments: argparse.Namespace) -> Outcome:
         """Make another key."""
-        days = arguments.expires_in_days
+        days = None if arguments.expires_in_days is None else whole(arguments.expires_in_days)
+        if days is not None and not 0 < days <= _MAX_DAYS:
+            raise invalid(f"A key expires in 1 to {_MAX_DAYS:,} days.")
         signer = Signer.from_folder(self._settings.data_dir)
-        key = await self._registry.new_key(arguments.account, signer, None if days is None else whole(days) * _DAY_S)
+        key = await self._registry.new_key(arguments.account, signer, None if days is None else days * _DAY_S)
         return Outcome({"account": arguments.account, "key": key}, _new_key(key))
 
     async def key_list(self, arguments: argparse.Namespace) -> Outcome:
@@ -105,7 +107,7 @@ class Commands:
         names = await self._registry.names()
         found = [each for name in names for each in await audit(self._registry, name)]
         content = {"ok": not found, "accounts": len(names), "discrepancies": [asdict(each) for each in found]}
-        lines = [f"{each.account}: {each.figure} is {each.stored}, not {each.expected}" for each in found]
+        lines = [f"{each.account}: {each}" for each in found]
         lines.append(f"{len(names)} accounts, {len(found)} discrepancies.")
         return Outcome(content, lines, is_ok=not found)
 

@@ -56,7 +56,7 @@ class Registry:
         _check_tier(tier)
         if credits:
             _check_credits(credits)
-        name = name or f"acc_{secrets.token_hex(8)}"
+        name = f"acc_{secrets.token_hex(8)}" if name is None else name
         operation = secrets.token_hex(16)
         reply = await self._store.run("create", subject(name), operation, tier, credits, operation=operation)
         if reply["outcome"] == "exists":
@@ -107,16 +107,8 @@ class Registry:
             await self._write(name, Key(key_id, key.created, key.expires, revoked=int(time.time())))
 
     async def names(self) -> list[str]:
-        """Return the names of all accounts."""
-        cursor, found = 0, set()
-        while True:
-            page: tuple[int, list[Any]] = await reached(
-                self._store.redis.scan(cursor, match="stt:{account:*}:state", count=_PAGE)
-            )
-            cursor = page[0]
-            found |= {key.decode().removeprefix("stt:{account:").removesuffix("}:state") for key in page[1]}
-            if cursor == 0:
-                return sorted(found)
+        """Return the names of all accounts, those included of which nothing but the ledger is left."""
+        return sorted(await self._names("state") | await self._names("ledger"))
 
     async def ledger(self, name: str, until: str = "+") -> AsyncIterator[Entry]:
         """Yield an account's ledger from its beginning, to the entry with the id `until`."""
@@ -128,6 +120,18 @@ class Registry:
                 after = f"({entry_id.decode()}"
             if len(page) < _PAGE:
                 return
+
+    async def _names(self, what: str) -> set[str]:
+        before, after = account("*").key(what).split("*")
+        cursor, found = 0, set()
+        while True:
+            page: tuple[int, list[Any]] = await reached(
+                self._store.redis.scan(cursor, match=f"{before}*{after}", count=_PAGE)
+            )
+            cursor = page[0]
+            found |= {key.decode().removeprefix(before).removesuffix(after) for key in page[1]}
+            if cursor == 0:
+                return found
 
     async def _write(self, name: str, key: Key) -> None:
         await reached(self._store.redis.hset(subject(name).key("keys"), key.key_id, json.dumps(asdict(key))))

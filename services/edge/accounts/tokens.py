@@ -47,6 +47,8 @@ async def verify(key: str, issuers: Mapping[str, Issuer]) -> Claims:
     """Return what a key says, if one of the issuers (by name) has signed it; SttError where not."""
     if len(key) > MAX_KEY_CHARACTERS:
         raise refused("The key is too long to be one.")
+    if not key.isascii():  # PyJWT takes no lone surrogates, which is what other bytes of a header come as
+        raise refused("The key is malformed.")
     try:
         header = jwt.get_unverified_header(key)
         name = jwt.decode(key, options={"verify_signature": False}).get("iss")
@@ -74,4 +76,6 @@ async def verify(key: str, issuers: Mapping[str, Issuer]) -> Claims:
     except (jwt.PyJWTError, TypeError, ValueError):  # the latter where the algorithm does not fit the public key
         raise refused("The key is not valid.") from None
     account, key_id = claims["sub"], claims.get("jti")
+    if key_id and not key_id.isprintable():  # nobody could name it to revoke it
+        raise refused("The key is not valid.")
     return Claims(account, key_id, issuer.is_local)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from services.edge.accounts.audit import audit
+from services.edge.accounts.audit import Discrepancy, audit
 from services.edge.accounts.registry import Registry
 from services.edge.metering.store import Store
 from services.edge.metering.store import account as subject_of
@@ -47,6 +47,27 @@ async def test_it_raises_no_false_alarm_while_jobs_run(store: Store, registry: R
 async def test_it_finds_a_figure_that_was_changed(figure: str, store: Store, registry: Registry, account: str) -> None:
     await store.redis.hincrby(subject_of(account).key("state"), figure, 1)
     assert figure in {each.figure for each in await audit(registry, account)}
+
+
+async def test_it_finds_a_figure_that_is_no_number(store: Store, registry: Registry, account: str) -> None:
+    await store.redis.hset(subject_of(account).key("state"), "balance", "x")
+    assert await audit(registry, account) == [Discrepancy(account, "balance", None, 10)]
+
+
+@pytest.mark.parametrize("entry", [{"foo": "bar"}, {"at": "1", "kind": "grant", "job": "x", "granted": "much"}])
+async def test_it_finds_an_entry_that_is_none(
+    entry: dict[str, str], store: Store, registry: Registry, account: str
+) -> None:
+    await store.redis.xadd(subject_of(account).key("ledger"), dict(entry))
+    assert await audit(registry, account) == [Discrepancy(account, "ledger")]
+
+
+async def test_it_finds_an_account_of_which_only_the_ledger_is_left(
+    store: Store, registry: Registry, account: str
+) -> None:
+    await store.redis.delete(subject_of(account).key("state"))
+    assert await registry.names() == [account]
+    assert await audit(registry, account) == [Discrepancy(account, "state")]
 
 
 async def test_it_finds_an_entry_that_is_gone(store: Store, registry: Registry, account: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 from services.edge.accounts.authentication import Authenticator
 from services.edge.accounts.registry import Registry
 from services.edge.metering.store import Store
+from services.edge.metering.store import account as subject_of
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 Ask = Callable[..., Any]
@@ -117,6 +118,7 @@ def test_credits_that_are_none_are_refused_and_nothing_is_written(credits: str, 
         ("key", "revoke", "nobody", "x"),
         ("create", "--tier", "free", "--name", "a b"),
         ("create", "--tier", "free", "--name", "{x}"),
+        ("create", "--tier", "free", "--name", ""),
         ("create", "--tier", "paid", "--credits", "-1"),
     ],
 )
@@ -125,6 +127,37 @@ def test_what_cannot_be_done_is_a_sentence(arguments: tuple[str, ...], call: Cal
     assert refused.returncode == 1
     assert json.loads(refused.stdout)["error"].endswith(".")
     assert ask("audit")["accounts"] == 0
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "1.5", "99999999999999"])
+def test_a_key_that_expires_at_no_time_is_refused_and_not_made(days: str, ask: Ask, call: Call) -> None:
+    name = ask("create", "--tier", "free")["account"]
+    refused = call("key", "new", name, "--expires-in-days", days)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert len(ask("key", "list", name)["keys"]) == 1
+
+
+async def test_an_audit_names_every_account_that_does_not_agree_and_fails(ask: Ask, call: Call, store: Store) -> None:
+    for name in ("anna", "bert", "cora"):
+        ask("create", "--tier", "paid", "--credits", "7", "--name", name)
+    assert ask("audit") == {"ok": True, "accounts": 3, "discrepancies": []}
+    await store.redis.hdel(subject_of("anna").key("state"), "tier")
+    await store.redis.hincrby(subject_of("cora").key("state"), "written_off", 2)
+    failed = call("audit", "--json")
+    assert failed.returncode == 1
+    assert json.loads(failed.stdout) == {
+        "ok": False,
+        "accounts": 3,
+        "discrepancies": [
+            {"account": "anna", "figure": "state", "stored": None, "expected": None},
+            {"account": "cora", "figure": "written_off", "stored": 2, "expected": 0},
+        ],
+    }
+    assert call("audit").stdout.splitlines() == [
+        "anna: state cannot be read",
+        "cora: written_off is 2, not 0",
+        "3 accounts, 2 discrepancies.",
+    ]
 
 
 def test_a_name_that_is_taken_is_refused(ask: Ask, call: Call) -> None:

@@ -29,6 +29,8 @@ class Provider:
         self.keys: dict[str, rsa.RSAPrivateKey] = {}
         self.answer: web.Response | None = None
         self.asked = 0
+        self.proceed = asyncio.Event()
+        self.proceed.set()
         self.heard = asyncio.Condition()
         self.rotate()
 
@@ -45,6 +47,7 @@ class Provider:
         async with self.heard:
             self.asked += 1
             self.heard.notify_all()
+        await self.proceed.wait()
         if self.answer is not None:
             return self.answer
         keys = [json.loads(RSAAlgorithm.to_jwk(key.public_key())) | {"kid": kid} for kid, key in self.keys.items()]
@@ -134,7 +137,19 @@ async def _try(authenticator: Authenticator, key: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    "answer", [{"status": 500}, {"text": "no JSON"}, {"text": "[]"}, {"text": '{"keys": []}'}, {"body": bytes(2 << 20)}]
+    "answer",
+    [
+        {"status": 500},
+        {"text": "no JSON"},
+        {"text": "[]"},
+        {"text": '{"keys": []}'},
+        {"text": '{"keys": [5]}'},
+        {"text": '{"keys": [{"kty": "oct", "k": "AAAA"}]}'},
+        {"text": '{"keys": [{"kty": "oct", "k": "AAAA", "kid": ["a"]}]}'},
+        {"text": '{"keys": [{"kty": "oct", "k": "AAAA", "kid": "a", "alg": ["b"]}]}'},
+        {"text": "[" * 100_000},
+        {"body": bytes(2 << 20)},
+    ],
 )
 async def test_while_the_provider_fails_its_last_keys_are_good(
     answer: dict[str, Any], authenticator: Authenticator, provider: Provider, account: str
@@ -149,6 +164,23 @@ async def test_while_the_provider_fails_its_last_keys_are_good(
             assert (await refused(authenticator, provider.sign(account))).reason is Reason.UNAUTHENTICATED
             await asyncio.sleep(0.05)
     await authenticator.authenticate(key)
+
+
+async def test_who_hangs_up_while_a_new_key_is_looked_for_does_not_keep_it_from_others(
+    store: Store, url: str, provider: Provider, account: str
+) -> None:
+    settings = EdgeSettings(jwt_issuer=ISSUER, jwt_audience=AUDIENCE, jwks_url=url, jwks_cooldown_s=3600)
+    provider.proceed.clear()
+    async with Authenticator(store, settings) as authenticator, asyncio.timeout(5):
+        first = asyncio.create_task(authenticator.authenticate(provider.sign(account)))
+        async with provider.heard:
+            await provider.heard.wait_for(lambda: provider.asked)
+        first.cancel()
+        await asyncio.wait({first})
+        assert first.cancelled()
+        provider.proceed.set()
+        await authenticator.authenticate(provider.sign(account))
+        assert provider.asked == 1
 
 
 async def test_made_up_signers_do_not_make_it_ask_each_time(

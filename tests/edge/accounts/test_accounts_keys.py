@@ -5,9 +5,11 @@ import base64
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jwt
+import psutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -15,7 +17,7 @@ from services.common.errors import Reason, SttError
 from services.edge.accounts.authentication import Authenticator
 from services.edge.accounts.registry import Registry
 from services.edge.accounts.signing import SIGNING_KEYS, Signer
-from services.edge.metering.store import Store
+from services.edge.metering.store import REPLY_TIMEOUT_S, Store, StoreDownError
 from services.edge.settings import EdgeSettings
 
 GENUINE = {"iss": "stt-service", "aud": "stt-service"}
@@ -66,7 +68,7 @@ async def test_a_revoked_key_opens_nothing_on_any_edge_from_the_next_request_on(
             await edge.authenticate(other)
 
 
-@pytest.mark.parametrize("key", ["", "x", "a.b.c", "é", "a.b", "." * 10, "x" * 100_000])
+@pytest.mark.parametrize("key", ["", "x", "a.b.c", "é", "\udcff\udcfe", "a.b", "." * 10, "x" * 100_000])
 async def test_garbage_is_refused(key: str, authenticator: Authenticator) -> None:
     await refused(authenticator, key)
 
@@ -110,6 +112,7 @@ async def test_a_key_that_names_a_genuine_signer_is_refused_when_another_signed_
         ({"sub": "{x}"}, "does not exist"),
         ({"jti": None}, "not valid"),
         ({"jti": "another"}, "unknown"),
+        ({"jti": "\ud800"}, "not valid"),
     ],
 )
 async def test_a_genuinely_signed_key_is_refused_when_it_says(
@@ -156,6 +159,22 @@ async def _questions(store: Store) -> int:
     return int((await store.redis.info("commandstats"))["cmdstat_hgetall"]["calls"])
 
 
+async def test_a_store_that_hangs_is_waited_for_once_by_all_who_ask_at_once(
+    store: Store, authenticator: Authenticator, registry: Registry, signer: Signer, account: str
+) -> None:
+    key = await registry.new_key(account, signer)
+    server = psutil.Process(int((await store.redis.info("server"))["process_id"]))
+    server.suspend()
+    try:
+        started_s = time.monotonic()
+        errors = await asyncio.gather(*(authenticator.authenticate(key) for _ in range(10)), return_exceptions=True)
+        assert time.monotonic() - started_s < 4 * REPLY_TIMEOUT_S
+    finally:
+        server.resume()
+    assert {type(error) for error in errors} == {StoreDownError}
+    await authenticator.authenticate(key)
+
+
 async def test_no_key_lies_in_the_store(
     store: Store, registry: Registry, signer: Signer, account: str, genuine: dict[str, Any]
 ) -> None:
@@ -180,3 +199,10 @@ def test_the_signing_key_is_made_once_and_is_its_owners_alone(tmp_path: Any) -> 
     (file,) = (tmp_path / "new").iterdir()
     assert first.kid == second.kid
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_all_who_make_the_signing_key_at_once_have_the_same(tmp_path: Any) -> None:
+    with ThreadPoolExecutor(16) as executor:
+        signers = list(executor.map(Signer.from_folder, [tmp_path / "new"] * 16))
+    assert len({signer.kid for signer in signers}) == 1
+    assert len(list((tmp_path / "new").iterdir())) == 1
