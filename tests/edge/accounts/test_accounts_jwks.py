@@ -169,18 +169,20 @@ async def test_while_the_provider_fails_its_last_keys_are_good(
 async def test_who_hangs_up_while_a_new_key_is_looked_for_does_not_keep_it_from_others(
     store: Store, url: str, provider: Provider, account: str
 ) -> None:
-    settings = EdgeSettings(jwt_issuer=ISSUER, jwt_audience=AUDIENCE, jwks_url=url, jwks_cooldown_s=3600)
-    provider.proceed.clear()
+    settings = EdgeSettings(jwt_issuer=ISSUER, jwt_audience=AUDIENCE, jwks_url=url, jwks_cooldown_s=1e-6)
     async with Authenticator(store, settings) as authenticator, asyncio.timeout(5):
+        await authenticator.authenticate(provider.sign(account))
+        provider.rotate()
+        provider.proceed.clear()
         first = asyncio.create_task(authenticator.authenticate(provider.sign(account)))
         async with provider.heard:
-            await provider.heard.wait_for(lambda: provider.asked)
+            await provider.heard.wait_for(lambda: provider.asked == 2)
         first.cancel()
         await asyncio.wait({first})
         assert first.cancelled()
         provider.proceed.set()
         await authenticator.authenticate(provider.sign(account))
-        assert provider.asked == 1
+        assert provider.asked == 2
 
 
 async def test_made_up_signers_do_not_make_it_ask_each_time(
