@@ -45,10 +45,18 @@ def load(cls: type[S], prog: str, description: str) -> S:
     )
     parser.parse_args()
     try:
+        return read(cls)
+    except ValueError as error:
+        parser.exit(2, f"{prog}: {error}\n")
+
+
+def read(cls: type[S]) -> S:
+    """Read `cls` from the environment; ValueError, in one sentence, where a setting is bad."""
+    try:
         return cls()
     except ValidationError as error:
         problems = (f"{_env_name(cls, str(p['loc'][0]))}: {p['msg']} (got {p['input']!r})" for p in error.errors())
-        parser.exit(2, f"{prog}: {'; '.join(problems)}\n")
+        raise ValueError("; ".join(problems)) from None
 
 
 def _env_name(cls: type[Settings], name: str) -> str:

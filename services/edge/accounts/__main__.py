@@ -7,9 +7,11 @@ an error is `{"error": ...}`. The exit status is 0, 1 for an error and 2 for a c
 import argparse
 import asyncio
 import json
+import os
 import sys
 
 from services.common.errors import SttError
+from services.common.settings import read
 from services.edge.accounts.commands import Commands, Outcome
 from services.edge.metering.store import Store, StoreDownError, connect
 from services.edge.metering.tiers import ACCOUNT_TIERS
@@ -56,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _run(arguments: argparse.Namespace) -> Outcome:
-    settings = EdgeSettings()
+    settings = read(EdgeSettings)
     async with connect(settings.redis_url, settings.data_dir) as redis:
         commands = Commands(Store(redis), settings)
         outcome: Outcome = await getattr(commands, arguments.command)(arguments)
@@ -73,7 +75,10 @@ def main() -> None:
         message = _NO_STORE if isinstance(error, StoreDownError) else str(error)
         print(json.dumps({"error": message}) if is_json else message, file=sys.stdout if is_json else sys.stderr)
         raise SystemExit(1) from None
-    print(json.dumps(outcome.content) if is_json else "\n".join(outcome.lines))
+    try:
+        print(json.dumps(outcome.content) if is_json else "\n".join(outcome.lines), flush=True)
+    except BrokenPipeError:  # whoever it was piped to has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(0 if outcome.is_ok else 1)
 
 

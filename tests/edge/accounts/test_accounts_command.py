@@ -22,13 +22,12 @@ Ask = Callable[..., Any]
 @pytest.fixture
 def call(store: Store, store_dir: Path, tmp_path: Path) -> Call:
     """Runs a command as a shell would; the signing key is the test's own."""
-    for name in ("valkey.sock",):
-        (tmp_path / name).symlink_to(store_dir / name)
+    (tmp_path / "valkey.sock").symlink_to(store_dir / "valkey.sock")
 
-    def call(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: str, stdout: int = subprocess.PIPE, **settings: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "DATA_DIR": str(tmp_path), "REDIS_URL": "", **settings}
         command = [sys.executable, "-m", "services.edge.accounts", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
+        return subprocess.run(command, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=30)
 
     return call
 
@@ -186,3 +185,19 @@ async def test_the_development_key_is_kept_while_it_opens_its_account(
     ask("development-key")
     assert path.read_text().strip() != key
     assert len(await registry.names()) == 1
+
+
+def test_a_bad_setting_is_a_sentence(call: Call) -> None:
+    refused = call("audit", TRUSTED_PROXY_HOPS="x")
+    assert refused.returncode == 1
+    assert "TRUSTED_PROXY_HOPS" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_who_reads_only_the_beginning_of_a_long_answer_is_not_shown_an_error(call: Call, ask: Ask) -> None:
+    name = ask("create", "--tier", "free")["account"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = call("ledger", name, "--json", stdout=writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
