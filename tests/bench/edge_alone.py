@@ -35,8 +35,6 @@ _LATENCY_MS, _SESSION_MIB = 20, 1.0
 _FRAME_S, _FRAME_BYTES = 0.1, 3200
 _BYTES_PER_S = 32_000
 _START_S, _STOP_S, _CLOSING_S = 30.0, 10.0, 30.0
-# What hundreds of ends within one frame cost, each a settlement, is not what a session's words wait for.
-_ENDS_OVER_S = 2.0
 _HOST = "127.0.0.1"
 _MIB = 1024 * 1024
 
@@ -165,11 +163,11 @@ async def _hold(address: str, account: Account, edge: psutil.Process, count: int
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, headers=account.headers) as client:
         # What the first session makes the edge load is not a session's.
-        await _session(client, address, time.monotonic(), 0, 1, _Load())
+        await _session(client, address, time.monotonic(), 1, _Load())
         idle = tree_rss(edge)
         ready = time.monotonic() + 2 + count / 100
         sessions = [
-            asyncio.create_task(_session(client, address, ready, number / count, seconds, load))
+            asyncio.create_task(_session(client, address, ready + number * _FRAME_S / count, seconds, load))
             for number in range(count)
         ]
         await asyncio.sleep(ready - time.monotonic())
@@ -182,11 +180,8 @@ async def _hold(address: str, account: Account, edge: psutil.Process, count: int
     return load
 
 
-async def _session(
-    client: aiohttp.ClientSession, address: str, ready: float, place: float, seconds: int, load: _Load
-) -> None:
-    """Connect, send from `ready` on, and time the answer to every second of audio; `place` (0 to 1) is among all."""
-    start = ready + place * _FRAME_S
+async def _session(client: aiohttp.ClientSession, address: str, start: float, seconds: int, load: _Load) -> None:
+    """Connect, begin to send at `start`, and time the answer to every second of audio."""
     frames = round(seconds / _FRAME_S)
     sent_s: list[float] = []
     async with asyncio.timeout(start - time.monotonic() + seconds + _CLOSING_S):
@@ -204,7 +199,6 @@ async def _session(
                     if (number + 1) * _FRAME_BYTES % _BYTES_PER_S == 0:
                         sent_s.append(now)
                     await socket.send_bytes(bytes(_FRAME_BYTES))
-                await asyncio.sleep(place * _ENDS_OVER_S)
                 await socket.send_str('{"action": "stop"}')
                 await reading
             finally:
