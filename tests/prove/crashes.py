@@ -88,7 +88,13 @@ class Client:
 
     async def work(self, enough: asyncio.Event) -> None:
         """Ask until it is enough."""
-        ways = {"json": self._ask, "keyed": self._ask_until_answered, "events": self._follow, "live": self._speak}
+        ways = {
+            "json": self._ask,
+            "keyed": self._ask_until_answered,
+            "events": self._follow,
+            "live": self._speak,
+            "summary": self._summarize,
+        }
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_CLIENT_S)) as self._http:
             while not enough.is_set():
                 kind = self._chance.choice(list(ways))
@@ -106,7 +112,8 @@ class Client:
         elif kind == "events":
             headers["Accept"] = "text/event-stream"
         is_long = self._chance.random() < 0.3 and kind != "live"
-        return Job(kind, name, tier, headers, _LONG if is_long else _SHORT, 2 if is_long else 1)
+        cost = 0 if kind == "summary" else 2 if is_long else 1
+        return Job(kind, name, tier, headers, _LONG if is_long else _SHORT, cost)
 
     async def _ask(self, job: Job) -> None:
         url = f"{self._chance.choice(self._edges).url}/v1/transcribe"
@@ -129,6 +136,15 @@ class Client:
             async with self._http.post(url, data=form_of(job.content, diarize="false"), headers=job.headers) as answer:
                 async for line in answer.content:
                     job.is_answered = job.is_answered or line.startswith(b"event: segment")
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _summarize(self, job: Job) -> None:
+        url = f"{self._chance.choice(self._edges).url}/v1/summarize"
+        try:
+            async with self._http.post(url, json={"text": "Hello."}, headers=job.headers) as answer:
+                await answer.read()
+                job.is_answered = answer.status == 200
         except (aiohttp.ClientError, TimeoutError, OSError):
             await asyncio.sleep(_PAUSE_S)
 

@@ -15,7 +15,7 @@ from services.edge.accounts.audit import audit
 from services.edge.accounts.registry import Registry
 from services.edge.metering.store import Store, connect
 from tests.edge.conftest import form_of
-from tests.edge.fakes import FakeLiveAsr, serving
+from tests.edge.fakes import FakeLiveAsr, FakeSummarize, serving
 from tests.prove.crashes import LEASE_S, Client, Edge, Job, Killer
 from tests.store import valkey
 
@@ -28,12 +28,13 @@ RESOLVED_S = 60
 
 @pytest.fixture
 async def edges(keeper_pid: int, store_folder: Path) -> AsyncIterator[list[Edge]]:
-    """Two edges in front of one recognition."""
-    async with serving(FakeLiveAsr()) as asr_address:
+    """Two edges in front of one recognition and one summary service."""
+    async with serving(FakeLiveAsr()) as asr_address, serving(FakeSummarize()) as summarize_address:
         settings = {
             "DATA_DIR": str(store_folder),
             "REDIS_URL": "",
             "ASR_ADDRESS": asr_address,
+            "SUMMARIZE_ADDRESS": summarize_address,
             "EDGE_LEASE_S": str(LEASE_S),
             "EDGE_GRACE_S": "1",
         }
@@ -82,7 +83,8 @@ async def test_killed_edges_and_stores_leave_the_books_right(
             await _check_kept(job, registry, edges[0])
     print(f"{sum(killer.kills.values())} kills {dict(killer.kills)}, {len(jobs)} jobs, {dict(seen)}")
     assert seen["answered and charged"] > 0
-    assert seen["answered for nothing"] <= sum(killer.kills.values()) * CLIENTS
+    # Only an edge that dies between an answer and its settlement gives it away: few do, whatever dies.
+    assert seen["answered for nothing"] <= killer.kills["edge"]
 
 
 async def _check(job: Job, registry: Registry, until_s: float) -> Counter[str]:
@@ -98,6 +100,8 @@ async def _check(job: Job, registry: Registry, until_s: float) -> Counter[str]:
     assert state["written_off"] == 0
     if job.kind != "keyed":
         assert job.is_answered or not charged, f"{job} was charged for nothing: {settled}"
+    if job.kind == "summary":
+        return Counter({"summaries": 1})
     outcome = "answered" if job.is_answered else "not answered"
     return Counter({f"{outcome} {'and charged' if charged else 'for nothing'}": 1})
 

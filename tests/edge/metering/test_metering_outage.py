@@ -1,5 +1,6 @@
 """While the store is away: new work is refused at once, what runs is finished, and settled when the store is back."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
@@ -110,3 +111,18 @@ async def test_after_a_restart_the_next_request_is_served(
     keeper.begin()
     assert (await edge.transcribe(quiet, account.headers)).status == 200
     await account.settled(spent=2)
+
+
+async def test_a_job_that_takes_longer_than_its_lease_keeps_it(
+    start_edge: StartEdge, fakes: FakeServices, account: Account, keeper: Keeper, store: Store, quiet: bytes
+) -> None:
+    edge = await start_edge(data_dir=keeper.folder, lease_s=0.3, **fakes.addresses)
+    request = await running(fakes.asr, edge.transcribe(quiet, account.headers))
+    leases = account.subject.key("leases")
+    ((_, first_ms),) = await store.redis.zrange(leases, 0, -1, withscores=True)
+    async with asyncio.timeout(10):
+        while (await store.redis.zrange(leases, 0, -1, withscores=True))[0][1] < first_ms + 600:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    fakes.asr.proceed.set()
+    assert (await request).status == 200
+    await account.settled(spent=1)
