@@ -42,7 +42,7 @@ def segment(message: asr_pb2.Segment) -> Segment:
         end_s=message.end_s,
         text=message.text,
         confidence=message.confidence,
-        words=tuple(Word(word.text, word.start_s, word.end_s, word.confidence) for word in message.words),
+        words=tuple(Word(w.text, w.start_s, w.end_s, w.confidence, w.attached) for w in message.words),
         estimated=message.timing == asr_pb2.TIMING_ESTIMATED,
     )
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import groupby
 from statistics import fmean
 
-from services.edge.transcript import Segment, Turn, Word
+from services.edge.transcript import Segment, Turn, Word, join
 
 CHANGE_AT_BREAK_S = 0.1
 """Price of a speaker change after the end of a sentence or a pause, in seconds of contrary evidence."""
@@ -23,9 +23,6 @@ PAUSE_S = 0.5
 """Silence between two words that may separate speakers."""
 MAX_DISTANCE_S = 0.5
 """A turn this much farther away than the nearest one is simply not the word's: more distance is no more evidence."""
-
-_SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！", "؟", "।")
-_CLOSERS = "\"')]»”’"
 
 
 def assign_speakers(segments: Iterable[Segment], turns: Sequence[Turn]) -> list[Segment]:
@@ -56,7 +53,7 @@ def _piece(segment: Segment, words: tuple[Word, ...], speaker: int) -> Segment:
         segment,
         start_s=words[0].start_s,
         end_s=words[-1].end_s,
-        text=" ".join(word.text for word in words),
+        text=join(words),
         confidence=fmean(word.confidence for word in words),
         words=words,
         speaker=speaker,
@@ -114,5 +111,4 @@ def _speakers_of(words: Sequence[Word], voices: Sequence[_Voice]) -> list[int]:
 
 
 def _change_price(before: Word, after: Word) -> float:
-    ends = before.text.rstrip(_CLOSERS).endswith(_SENTENCE_ENDS)
-    return CHANGE_AT_BREAK_S if ends or after.start_s - before.end_s >= PAUSE_S else CHANGE_INSIDE_S
+    return CHANGE_AT_BREAK_S if before.ends_sentence or after.start_s - before.end_s >= PAUSE_S else CHANGE_INSIDE_S

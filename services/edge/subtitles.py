@@ -4,12 +4,11 @@ A cue has at most two lines of 42 characters and stays at most 7 s; it ends earl
 pause. Cues never overlap. With two or more speakers, a cue names its speaker where that changes.
 """
 
-import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.edge.formats import speaker_name
-from services.edge.transcript import Segment, Transcript, Word
+from services.edge.transcript import Segment, Transcript, Word, join
 
 LINE_CHARACTERS = 42
 MAX_LINES = 2
@@ -19,8 +18,6 @@ MIN_CUE_MS = 1_000
 PAUSE_MS = 1_000
 """Silence after which words no longer belong into one cue."""
 
-_SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！")
-
 
 @dataclass(frozen=True, slots=True)
 class Cue:
@@ -28,7 +25,7 @@ class Cue:
 
     start_ms: int
     end_ms: int
-    words: tuple[str, ...]
+    words: tuple[Word, ...]
     speaker: str | None
 
 
@@ -36,7 +33,7 @@ def to_srt(transcript: Transcript) -> str:
     """Return the transcript as SubRip; a speaker is a prefix, `Speaker 1: `."""
     blocks = [
         f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n"
-        + "\n".join(_wrap(_prefix(cue.speaker) + " ".join(cue.words)))
+        + "\n".join(_wrap(_named(cue.speaker, cue.words)))
         + "\n"
         for number, cue in enumerate(cues(transcript), 1)
     ]
@@ -48,7 +45,7 @@ def to_vtt(transcript: Transcript) -> str:
     blocks = ["WEBVTT\n"]
     for cue in cues(transcript):
         voice = f"<v {cue.speaker}>" if cue.speaker else ""
-        text = "\n".join(_wrap(" ".join(cue.words)))
+        text = "\n".join(_wrap(cue.words))
         text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         blocks.append(f"{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n{voice}{text}\n")
     return "\n".join(blocks)
@@ -72,27 +69,24 @@ def cues(transcript: Transcript) -> list[Cue]:
 
 def _split(segment: Segment, name: str | None) -> Iterator[list[Word]]:
     """Yield the words of one cue after the other; the first one leaves room for the speaker's name."""
-    prefix = _prefix(name)
     cue: list[Word] = []
     for word in segment.words:
-        if cue and (_is_full(cue, word, prefix) or _is_break(cue, word)):
+        if cue and (_is_full([*cue, word], name) or _is_break(cue, word)):
             yield cue
-            cue, prefix = [], ""
+            cue, name = [], None
         cue.append(word)
     if cue:
         yield cue
 
 
-def _is_full(cue: Sequence[Word], word: Word, prefix: str) -> bool:
-    text = prefix + " ".join(w.text for w in (*cue, word))
-    return len(_wrap(text)) > MAX_LINES or _ms(word.end_s) - _ms(cue[0].start_s) > MAX_CUE_MS
+def _is_full(words: Sequence[Word], name: str | None) -> bool:
+    return len(_wrap(_named(name, words))) > MAX_LINES or _ms(words[-1].end_s) - _ms(words[0].start_s) > MAX_CUE_MS
 
 
 def _is_break(cue: Sequence[Word], word: Word) -> bool:
     if _ms(word.start_s) - _ms(cue[-1].end_s) >= PAUSE_MS:
         return True
-    characters = len(" ".join(w.text for w in cue))
-    return characters > LINE_CHARACTERS // 2 and cue[-1].text.rstrip("\"'”’)").endswith(_SENTENCE_ENDS)
+    return cue[-1].ends_sentence and len(join(cue)) > LINE_CHARACTERS // 2
 
 
 def _timed(drafts: Sequence[tuple[Sequence[Word], str | None]]) -> list[Cue]:
@@ -105,17 +99,31 @@ def _timed(drafts: Sequence[tuple[Sequence[Word], str | None]]) -> list[Cue]:
         if position + 1 < len(drafts):
             end_ms = min(end_ms, _ms(drafts[position + 1][0][0].start_s))
         free_ms = max(end_ms, start_ms + 1)
-        timed.append(Cue(start_ms, free_ms, tuple(word.text for word in words), speaker))
+        timed.append(Cue(start_ms, free_ms, tuple(words), speaker))
     return timed
 
 
-def _wrap(text: str) -> list[str]:
-    """Break into lines; only a single word may be longer than one."""
-    return textwrap.wrap(text, LINE_CHARACTERS, break_long_words=False, break_on_hyphens=False)
+def _wrap(words: Sequence[Word]) -> list[str]:
+    """Break into lines between words; only a single word may be longer than one."""
+    lines: list[list[Word]] = []
+    room = 0
+    for word in words:
+        room -= len(word.text) + (not word.attached)
+        if not lines or room < 0:
+            lines.append([])
+            room = LINE_CHARACTERS - len(word.text)
+        lines[-1].append(word)
+    # A line break in a word would end the line, two the cue.
+    return [" ".join(join(line).splitlines()) for line in lines]
 
 
-def _prefix(speaker: str | None) -> str:
-    return f"{speaker}: " if speaker else ""
+def _named(speaker: str | None, words: Sequence[Word]) -> list[Word]:
+    """Return the words behind their speaker's name, where that is shown."""
+    if speaker is None:
+        return list(words)
+    first, *others = words
+    name = Word(f"{speaker}:", first.start_s, first.start_s, first.confidence)
+    return [name, replace(first, attached=False), *others]
 
 
 def _ms(seconds: float) -> int:

@@ -18,20 +18,29 @@ SAMPLE_BYTES_PER_S = 32_000
 
 
 def segment(start_s: float, *words: str, word_s: float = 0.3, confidence: float = 0.9) -> asr_pb2.Segment:
-    """Words one after the other, without gaps."""
+    """Words one after the other, without gaps; a `+` attaches a word to the one before it."""
     return asr_pb2.Segment(
         start_s=start_s,
         end_s=start_s + word_s * len(words),
-        text=" ".join(words),
+        text=written(words),
         confidence=confidence,
         words=[
             asr_pb2.Word(
-                text=word, start_s=start_s + i * word_s, end_s=start_s + (i + 1) * word_s, confidence=confidence
+                text=word.removeprefix("+"),
+                start_s=start_s + i * word_s,
+                end_s=start_s + (i + 1) * word_s,
+                confidence=confidence,
+                attached=word.startswith("+"),
             )
             for i, word in enumerate(words)
         ],
         timing=asr_pb2.TIMING_ALIGNED,
     )
+
+
+def written(words: Sequence[str]) -> str:
+    """The text of such words."""
+    return " ".join(words).replace(" +", "").removeprefix("+")
 
 
 class FakeAsr(asr_pb2_grpc.AsrServiceServicer):
@@ -103,6 +112,7 @@ class FakeLiveAsr(FakeAsr):
         self.taking = asyncio.Event()
         self.taking.set()
         self.words_per_s = 1
+        self.word = "word"
 
     @property
     def running(self) -> int:
@@ -115,7 +125,7 @@ class FakeLiveAsr(FakeAsr):
         return self.sessions[number - 1]
 
     async def Transcribe(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # type: ignore[override]
-        session = FakeSession(await _config(request_iterator), self.words_per_s)
+        session = FakeSession(await _config(request_iterator), self.word, self.words_per_s)
         async with self.began:
             self.sessions.append(session)
             self.began.notify_all()
@@ -152,11 +162,12 @@ class FakeLiveAsr(FakeAsr):
 class FakeSession:
     """What one live session was told."""
 
-    def __init__(self, config: asr_pb2.TranscribeConfig, words_per_s: int) -> None:
+    def __init__(self, config: asr_pb2.TranscribeConfig, word: str, words_per_s: int) -> None:
         self.config = config
         self.pcm = bytearray()
         self.flushes = 0
         self.ended = asyncio.Event()
+        self._word = word
         self._words_per_s = words_per_s
         self._heard_s = 0
         self._final_s = 0
@@ -166,7 +177,7 @@ class FakeSession:
         while self._heard_s < len(self.pcm) // SAMPLE_BYTES_PER_S:
             self._heard_s += 1
             yield asr_pb2.TranscribeResponse(
-                partial=asr_pb2.Partial(text=" ".join(self._words()), start_s=self._final_s)
+                partial=asr_pb2.Partial(text=written(self._words()), start_s=self._final_s)
             )
             if self._heard_s - self._final_s == 2:
                 yield self._finalize()
@@ -175,7 +186,7 @@ class FakeSession:
 
     def _words(self) -> list[str]:
         rate = self._words_per_s
-        return [f"word{number}" for number in range(self._final_s * rate + 1, self._heard_s * rate + 1)]
+        return [f"{self._word}{number}" for number in range(self._final_s * rate + 1, self._heard_s * rate + 1)]
 
     def _finalize(self) -> asr_pb2.TranscribeResponse:
         said = segment(self._final_s, *self._words(), word_s=1 / self._words_per_s)

@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 import av
@@ -19,10 +20,18 @@ def transcript(*segments: Segment) -> Transcript:
 
 
 def said(start_s: float, text: str, speaker: int | None = None, word_s: float = 0.3) -> Segment:
+    """Words one after the other; a `+` attaches a word to the one before it."""
     words = tuple(
-        Word(token, start_s + i * word_s, start_s + (i + 1) * word_s, 0.9) for i, token in enumerate(text.split())
+        Word(token.removeprefix("+"), start_s + i * word_s, start_s + (i + 1) * word_s, 0.9, token.startswith("+"))
+        for i, token in enumerate(text.split())
     )
+    text = text.replace(" +", "").removeprefix("+")
     return Segment(start_s, words[-1].end_s, text, 0.9, words, speaker=speaker)
+
+
+def unspaced(text: str) -> str:
+    """Every character as a word, attached to the one before it."""
+    return " ".join(f"+{character}" for character in text)
 
 
 def parsed(document: str, kind: str) -> list[tuple[int, int, str]]:
@@ -130,8 +139,63 @@ def test_a_cue_ends_with_its_sentence_and_at_a_pause() -> None:
     ]
 
 
+def test_a_cue_ends_with_its_sentence_where_no_space_follows_it() -> None:
+    first, second = "「昨天下午我们在图书馆里一起看了三个小时的书。」", "今天我们去公园。"
+    text = f"{unspaced(first[:-3])} +{first[-3:]} {unspaced(second)}"
+    document = to_srt(transcript(said(0, text, word_s=0.1)))
+    assert [text for _, _, text in parsed(document, "srt")] == [first, second]
+
+
+@pytest.mark.parametrize("write", [to_srt, to_vtt])
+def test_a_text_without_spaces_is_broken_between_its_words(write: Callable[[Transcript], str]) -> None:
+    text = "一二三四五六七八九十" * 9
+    *_, first, second = write(transcript(said(0, unspaced(text), word_s=0.05))).split("\n\n")
+    assert first.split("\n")[-2:] == [text[:42], text[42:84]]
+    assert second.split("\n")[-2:] == [text[84:], ""]
+
+
+def test_a_text_without_spaces_stands_apart_from_its_speakers_name() -> None:
+    document = to_srt(transcript(said(0, "+你好。", 1), said(2, "+早上 +好。", 2)))
+    assert [block.split("\n")[2] for block in document.split("\n\n")] == ["Speaker 1: 你好。", "Speaker 2: 早上好。"]
+
+
+@pytest.mark.parametrize("write", [lambda t: to_json(t)["text"], to_srt, to_vtt])
+def test_a_mixed_text_keeps_the_spaces_its_words_say(write: Callable[[Transcript], str]) -> None:
+    assert "我用 Python 写 code。好的。" in write(transcript(said(0, "+我 +用 Python 写 code +。 +好的。")))
+
+
+def test_the_text_says_where_a_segment_follows_without_a_space() -> None:
+    spoken = transcript(said(0, "+我 +用"), said(1, "Python"), said(2, "写。"), said(3, "+好的。"))
+    assert to_json(spoken)["text"] == "我用 Python 写。好的。"
+
+
+def test_json_has_the_words_of_a_text_without_spaces_bare() -> None:
+    (segment,) = to_json(transcript(said(0, "+你好， +世界。")))["segments"]
+    assert (segment["text"], [word["word"] for word in segment["words"]]) == ("你好，世界。", ["你好", "世界"])
+
+
+def test_a_line_break_within_a_word_does_not_break_a_cue() -> None:
+    spoken = Segment(0.0, 1.0, "a\n\nb", 0.9, (Word("a\n\nb", 0.0, 1.0, 0.9),))
+    assert to_srt(transcript(spoken)) == "1\n00:00:00,000 --> 00:00:01,000\na  b\n"
+
+
 tokens = st.text(st.characters(categories=("L", "N", "P", "S"), exclude_characters="{}"), min_size=1, max_size=14)
 gaps = st.floats(0, 4).map(lambda t: round(t, 3))
+
+
+def spaced(word: Word) -> str:
+    return word.text if word.attached else f" {word.text}"
+
+
+def assert_written(lines: Iterable[str], segments: Sequence[Segment]) -> None:
+    """The lines hold all words in order, each with a space before it or none, as it says."""
+    words = iter([word for segment in segments for word in segment.words])
+    for line in lines:
+        text = next(words).text
+        while len(text) < len(line):
+            text += spaced(next(words))
+        assert text == line
+    assert next(words, None) is None
 
 
 @st.composite
@@ -143,8 +207,8 @@ def transcripts(draw: st.DrawFn) -> Transcript:
         for token in draw(st.lists(tokens, min_size=1, max_size=40)):
             start_s = at_s + draw(gaps) * draw(st.integers(0, 1))
             at_s = start_s + draw(st.floats(0, 1))
-            words.append(Word(token, start_s, at_s, 0.9))
-        text = " ".join(word.text for word in words)
+            words.append(Word(token, start_s, at_s, 0.9, draw(st.booleans())))
+        text = "".join(spaced(word) for word in words).strip()
         speaker = draw(st.integers(1, 3))
         segments.append(Segment(words[0].start_s, at_s, text, 0.9, tuple(words), speaker=speaker))
     numbers = {s.speaker: None for s in segments}
@@ -157,9 +221,7 @@ def transcripts(draw: st.DrawFn) -> Transcript:
 def test_srt_holds_every_word_once_in_readable_cues_that_do_not_overlap(spoken: Transcript) -> None:
     document = to_srt(spoken)
     blocks = [block.split("\n") for block in document.strip("\n").split("\n\n")] if document else []
-    shown = " ".join(" ".join(block[2:]) for block in blocks)
-    names = r"(?:(?<= )|^)Speaker \d: "
-    assert re.sub(names, "", shown).split() == [w.text for s in spoken.segments for w in s.words]
+    assert_written((re.sub(r"^Speaker \d: ", "", line) for block in blocks for line in block[2:]), spoken.segments)
     assert [block[0] for block in blocks] == [str(number) for number in range(1, len(blocks) + 1)]
     assert all(1 <= len(block[2:]) <= 2 and max(map(len, block[2:])) <= 42 for block in blocks)
     times = [(start, end) for start, end, _ in parsed(document, "srt")] if blocks else []
@@ -172,8 +234,8 @@ def test_srt_holds_every_word_once_in_readable_cues_that_do_not_overlap(spoken: 
 def test_vtt_is_read_back_by_a_parser_cue_by_cue(spoken: Transcript) -> None:
     document = to_vtt(spoken)
     cues = parsed(document, "webvtt") if spoken.segments else []
-    shown = " ".join(re.sub(r"^<v Speaker \d>", "", text) for _, _, text in cues)
+    shown = "\n".join(re.sub(r"^<v Speaker \d>", "", text) for _, _, text in cues)
     unescaped = shown.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-    assert unescaped.split() == [w.text for s in spoken.segments for w in s.words]
+    assert_written(unescaped.splitlines(), spoken.segments)
     assert all(0 < end - start <= 7_000 for start, end, _ in cues)
     assert all(first[1] <= second[0] for first, second in pairwise(cues))

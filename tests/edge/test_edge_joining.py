@@ -11,16 +11,21 @@ from services.edge.transcript import Segment, Turn, Word
 
 
 def said(start_s: float, text: str, word_s: float = 0.3, estimated: bool = False) -> Segment:
-    """Words one after the other; a `|` is a second of silence."""
+    """Words one after the other; a `|` is a second of silence, a `+` attaches a word to the one before it."""
     words = []
     at_s = start_s
     for token in text.split():
         if token == "|":
             at_s += 1.0
         else:
-            words.append(Word(token, at_s, at_s + word_s, 0.5 + 0.1 * len(words)))
+            confidence, attached = 0.5 + 0.1 * len(words), token.startswith("+")
+            words.append(Word(token.removeprefix("+"), at_s, at_s + word_s, confidence, attached))
             at_s += word_s
-    return Segment(start_s, words[-1].end_s, " ".join(w.text for w in words), 0.77, tuple(words), estimated)
+    return Segment(start_s, words[-1].end_s, written(words), 0.77, tuple(words), estimated)
+
+
+def written(words: Sequence[Word]) -> str:
+    return "".join(w.text if w.attached else f" {w.text}" for w in words).strip()
 
 
 def lines(segments: Sequence[Segment]) -> list[tuple[int | None, str]]:
@@ -50,6 +55,14 @@ def test_a_cut_needs_no_sentence_end_where_the_turns_are_clear() -> None:
     words = "so then we went up the hill yes and down again as ever"
     cut = assign_speakers([said(0.0, words)], [Turn(0.0, 2.1, 1), Turn(2.1, 5.0, 2)])
     assert lines(cut) == [(1, "so then we went up the hill"), (2, "yes and down again as ever")]
+
+
+@pytest.mark.parametrize("question", ["+你 +好 +吗？", "+「你 +好 +吗？」"])
+def test_a_cut_leaves_a_text_without_spaces_as_it_was(question: str) -> None:
+    segment = said(0.0, f"{question} +我 +很好， +谢谢。")
+    cut = assign_speakers([segment], [Turn(0.0, 0.75, 1), Turn(0.75, 3.0, 2)])
+    assert lines(cut) == [(1, written(segment.words[:3])), (2, "我很好，谢谢。")]
+    assert "".join(s.text for s in cut) == segment.text
 
 
 def test_a_sentence_is_not_torn_for_one_stray_word() -> None:
@@ -98,20 +111,21 @@ def test_without_turns_nobody_is_named() -> None:
 
 
 times = st.floats(0, 30).map(lambda t: round(t, 2))
+tokens = st.lists(st.sampled_from(["Word.", "+字"]), min_size=1, max_size=12)
 
 
 @given(
-    st.lists(st.tuples(times, st.integers(1, 12), st.booleans()), max_size=6),
+    st.lists(st.tuples(times, tokens, st.booleans()), max_size=6),
     st.lists(st.tuples(times, st.floats(0.05, 5), st.integers(1, 4)), min_size=1, max_size=12),
 )
 def test_every_word_comes_out_once_in_its_place_with_a_speaker(
-    starts: list[tuple[float, int, bool]], spans: list[tuple[float, float, int]]
+    starts: list[tuple[float, list[str], bool]], spans: list[tuple[float, float, int]]
 ) -> None:
-    segments = [said(start, " ".join(["Word."] * n), estimated=e) for start, n, e in sorted(starts)]
+    segments = [said(start, " ".join(texts), estimated=e) for start, texts, e in sorted(starts)]
     turns = [Turn(start, start + length, speaker) for start, length, speaker in spans]
     joined = assign_speakers(segments, turns)
     assert [w for s in joined for w in s.words] == [w for s in segments for w in s.words]
-    assert all(s.text == " ".join(w.text for w in s.words) for s in joined)
+    assert all(s.text == written(s.words) for s in joined)
     assert all((s.start_s, s.end_s) == (s.words[0].start_s, s.words[-1].end_s) for s in joined)
     numbers = [s.speaker for s in joined]
     assert None not in numbers

@@ -12,6 +12,7 @@ from tests.edge.conftest import Edge, FakeServices, StartEdge, form_of
 from tests.edge.fakes import segment
 
 TWO_TURNS = [(0.0, 1.0, 1), (2.0, 3.0, 2)]
+CHINESE = [segment(0.0, "+今天", "+天气", "+很好。"), segment(2.0, "+我们", "+走吧。")]
 
 
 @pytest.fixture
@@ -28,6 +29,48 @@ async def test_words_are_joined_to_speakers(edge: Edge, dialogue: FakeServices, 
     assert [s["speaker"] for s in answer["segments"]] == ["Speaker 1", "Speaker 2"]
     assert answer["speakers"] == ["Speaker 1", "Speaker 2"]
     assert (answer["language"], answer["duration"], answer["model"], answer["warnings"]) == ("en", 1.0, "fake-en", [])
+
+
+@pytest.mark.parametrize(
+    ("response_format", "document"),
+    [
+        ("txt", "今天天气很好。我们走吧。"),
+        (
+            "srt",
+            "1\n00:00:00,000 --> 00:00:01,000\n今天天气很好。\n\n2\n00:00:02,000 --> 00:00:03,000\n我们走吧。\n",
+        ),
+        (
+            "vtt",
+            "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\n今天天气很好。\n\n00:00:02.000 --> 00:00:03.000\n我们走吧。\n",
+        ),
+    ],
+)
+async def test_a_chinese_recording_is_a_document_without_spaces(
+    edge: Edge, fakes: FakeServices, quiet: bytes, response_format: str, document: str
+) -> None:
+    fakes.asr.segments = CHINESE
+    assert (await edge.transcribe(quiet, response_format=response_format)).body.decode() == document
+
+
+async def test_a_chinese_recording_is_json_without_spaces(edge: Edge, fakes: FakeServices, quiet: bytes) -> None:
+    fakes.asr.segments = CHINESE
+    answer = (await edge.transcribe(quiet)).json
+    assert answer["text"] == "今天天气很好。我们走吧。"
+    assert [s["text"] for s in answer["segments"]] == ["今天天气很好。", "我们走吧。"]
+    assert [w["word"] for s in answer["segments"] for w in s["words"]] == ["今天", "天气", "很好", "我们", "走吧"]
+
+
+async def test_a_chinese_segment_of_two_speakers_is_cut_without_spaces(
+    edge: Edge, fakes: FakeServices, quiet: bytes
+) -> None:
+    fakes.asr.segments = [segment(0.0, "+你", "+好吗？", "+我", "+很好。", word_s=0.5)]
+    fakes.diarize.turns = [(0.0, 1.0, 1), (1.0, 2.0, 2)]
+    answer = (await edge.transcribe(quiet)).json
+    assert answer["text"] == "你好吗？我很好。"
+    assert [(s["speaker"], s["text"]) for s in answer["segments"]] == [
+        ("Speaker 1", "你好吗？"),
+        ("Speaker 2", "我很好。"),
+    ]
 
 
 async def test_what_is_asked_for_reaches_the_services(edge: Edge, fakes: FakeServices, quiet: bytes) -> None:

@@ -14,7 +14,7 @@ from services.common.errors import SttError
 from services.edge import errors, formats
 from services.edge.engine import Partial, Recognized, Started
 from services.edge.errors import invalid
-from services.edge.transcript import Segment
+from services.edge.transcript import Segment, join
 
 Message = dict[str, Any]
 
@@ -127,11 +127,12 @@ class Sdk(Dialect):
 
     def __init__(self) -> None:
         super().__init__()
-        self._texts: list[str] = []
+        self._told: list[Segment] = []
 
     def transcript(self, segment: Segment, language: str) -> Message:
         """Return a finalized segment, and keep its text."""
-        self._texts.append(segment.text)
+        # Of its words only the first matters for the whole text: it tells whether a space stands before it.
+        self._told.append(replace(segment, words=segment.words[:1]))
         return super().transcript(segment, language)
 
     def closing(self, recognized: Recognized | None) -> Message:
@@ -144,7 +145,7 @@ class Sdk(Dialect):
                 "model": recognized.model,
                 "warnings": list(recognized.warnings),
             }
-        return {"type": "final", "final": True, "is_final": True, "text": " ".join(self._texts), **known}
+        return {"type": "final", "final": True, "is_final": True, "text": join(self._told), **known}
 
 
 def open_session(frame: str | bytes) -> Opening:
@@ -191,5 +192,6 @@ def _pieces(segment: Segment) -> Iterator[Segment]:
         yield segment
         return
     for words in (segment.words[:middle], segment.words[middle:]):
-        text = " ".join(word.text for word in words)
-        yield from _pieces(replace(segment, start_s=words[0].start_s, end_s=words[-1].end_s, text=text, words=words))
+        yield from _pieces(
+            replace(segment, start_s=words[0].start_s, end_s=words[-1].end_s, text=join(words), words=words)
+        )

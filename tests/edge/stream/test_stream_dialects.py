@@ -22,11 +22,16 @@ from services.edge.transcript import Segment, Word
 words = st.lists(
     st.text(st.characters(exclude_categories=["Cs", "Z"]), min_size=1, max_size=60), min_size=1, max_size=9
 )
+marked = st.lists(st.tuples(st.sampled_from(["字", "word"]), st.booleans()), min_size=1, max_size=9)
 
 
 def segment_of(texts: list[str]) -> Segment:
     said = tuple(Word(text, float(i), i + 1.0, 0.5) for i, text in enumerate(texts))
     return Segment(0.0, float(len(said)), " ".join(texts), 0.5, said)
+
+
+def written(tokens: list[tuple[str, bool]]) -> str:
+    return "".join(text if attached else f" {text}" for text, attached in tokens).strip()
 
 
 @settings(deadline=None, max_examples=25)
@@ -42,6 +47,20 @@ def test_a_segment_however_long_is_told_whole_and_in_order_in_messages_of_limite
     assert [w["start"] for m in messages for w in m["words"]] == [w.start_s for s in segments for w in s.words]
     assert all(m["start"] == m["words"][0]["start"] and m["end"] == m["words"][-1]["end"] for m in messages)
     assert all(len(encode(m).encode()) <= MAX_MESSAGE_BYTES for m in messages)
+
+
+@settings(deadline=None, max_examples=25)
+@example([[("字", True)] * 9], 300)
+@given(st.lists(marked, max_size=3), st.integers(1, 300))
+def test_the_whole_text_has_the_spaces_its_words_say_however_a_segment_was_cut(
+    said: list[list[tuple[str, bool]]], times: int
+) -> None:
+    dialect = Sdk()
+    long = [tokens * times for tokens in said]
+    for tokens in long:
+        spoken = tuple(Word(text, i, i + 1, 0.5, attached) for i, (text, attached) in enumerate(tokens))
+        list(dialect.tell(Segment(0, len(spoken), written(tokens), 0.5, spoken), "auto"))
+    assert dialect.closing(None)["text"] == written([token for tokens in long for token in tokens])
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60), st.integers(1, 2_000))

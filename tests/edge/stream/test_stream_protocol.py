@@ -50,6 +50,16 @@ async def test_the_sdk_dialect_is_audio_updates_an_empty_frame_and_the_whole_tex
     assert code == 1000
 
 
+async def test_words_of_a_script_without_spaces_are_told_without_spaces(connect: Connect, asr: FakeLiveAsr) -> None:
+    asr.word = "+字"
+    page, sdk = await connect(), await connect(model="fake-en")
+    await page.say(CONFIG, SECOND * 3, STOP)
+    await sdk.say(SECOND * 3, b"")
+    (shown, _), (streamed, _) = await page.hear_out(), await sdk.hear_out()
+    assert [m["text"] or m["partial"] for m in shown[1:-1]] == ["字1", "字1字2", "字1字2", "字3", "字3"]
+    assert [m["text"] for m in streamed] == ["字1", "字1字2", "字1字2", "字3", "字3", "字1字2字3"]
+
+
 @pytest.mark.parametrize("frames", [[CONFIG, SECOND * 4, STOP], [SECOND * 4, b""], [SECOND * 4, STOP]])
 async def test_neither_flag_is_true_before_the_last_message(connect: Connect, frames: list[Any]) -> None:
     client = await connect(model="fake-en")
