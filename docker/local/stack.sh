@@ -15,6 +15,9 @@ if [ -z "${REDIS_URL:-}" ]; then programs="store $programs"; fi
 # Whoever presses Ctrl-C wants everything to end now; the programs' own default gives running requests longer.
 export EDGE_GRACE_S="${EDGE_GRACE_S:-0.5}" ASR_GRACE_S="${ASR_GRACE_S:-0.5}"
 export DIARIZE_GRACE_S="${DIARIZE_GRACE_S:-0.5}" SUMMARIZE_GRACE_S="${SUMMARIZE_GRACE_S:-0.5}"
+# A local server answers with what it has, and says so; models that are asked for here are loaded, or fetched first.
+export ASR_FALLBACK_MODEL="${ASR_FALLBACK_MODEL-moonshine-tiny-en}"
+if [ -n "${MODELS:-}" ]; then export ASR_MODELS="$MODELS"; fi
 
 running() { [ -s "$pid_file" ] && kill -0 "$(cat "$pid_file")" 2>/dev/null; }
 

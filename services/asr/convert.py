@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from stt.asr.v1 import asr_pb2
 from stt.common.v1 import common_pb2
 
+from services.asr.device import Device
 from services.asr.engine import SAMPLE_RATE
 from services.asr.live import Listening, Partial, SpeechEnded, SpeechStarted
-from services.asr.models import Caveat, Choice, Model, Speed
+from services.asr.models.catalog import Model, Speed
+from services.asr.models.choice import Caveat, Choice
 from services.asr.transcriber import Finished, Progress
 from services.asr.transcript import Segment, Timing
 from services.common.errors import Reason, SttError
@@ -19,9 +21,8 @@ _SPEED = {
     Speed.FAST: asr_pb2.SPEED_FAST,
     Speed.VERY_FAST: asr_pb2.SPEED_VERY_FAST,
 }
-
-
 _DEFAULT_ENDPOINT_MS, _LEAST_ENDPOINT_MS, _MOST_ENDPOINT_MS = 500, 200, 3_000
+_ASSUMED_LANGUAGE = "en"
 _LATE_S = {asr_pb2.PRIORITY_UNSPECIFIED: 0.0, asr_pb2.PRIORITY_NORMAL: 0.0, asr_pb2.PRIORITY_LOW: 1.0}
 
 
@@ -85,6 +86,7 @@ def write_segment(segment: Segment, number: int, offset_s: float) -> asr_pb2.Tra
             start_s=offset_s + word.start_s,
             end_s=offset_s + word.end_s,
             confidence=word.confidence,
+            attached=word.attached,
         )
         for word in segment.words
     ]
@@ -103,14 +105,23 @@ def write_segment(segment: Segment, number: int, offset_s: float) -> asr_pb2.Tra
 
 def write_finished(finished: Finished, choice: Choice) -> asr_pb2.TranscribeResponse:
     """Return the closing event."""
+    caveats = choice.caveats
+    if not finished.language:
+        message = "Nobody was heard to speak, so no language was found out; English was assumed."
+        caveats = (*caveats, Caveat("LANGUAGE_ASSUMED", message))
     return asr_pb2.TranscribeResponse(
         finished=asr_pb2.TranscribeFinished(
             samples=finished.samples,
             duration_s=finished.samples / SAMPLE_RATE,
-            language=choice.language,
-            warnings=_warnings(choice.caveats),
+            language=finished.language or _ASSUMED_LANGUAGE,
+            warnings=_warnings(caveats),
         )
     )
+
+
+def write_device(device: Device) -> asr_pb2.Device:
+    """Return what the models run on."""
+    return asr_pb2.Device(kind=device.kind, name=device.name, memory_mib=device.memory_mib)
 
 
 def write_model(model: Model, *, available: bool) -> asr_pb2.Model:

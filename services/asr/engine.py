@@ -1,17 +1,20 @@
 """What every recognizer offers: voiced chunks in, hypotheses out.
 
-Only the Protocol and its dataclasses live here; engines are in `engines/`, the choice between them in `models`.
+Only the Protocol and its dataclasses live here; engines are in `engines/`, the choice between them in `models/`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from services.common.errors import Reason, SttError
+
 SAMPLE_RATE = 16_000
+_RELOAD_AFTER_S = 10.0
 
 Pcm = npt.NDArray[np.int16]
 
@@ -20,21 +23,27 @@ Pcm = npt.NDArray[np.int16]
 class Utterance:
     """One stretch of voiced audio for an engine: 16 kHz mono samples and the language to expect (ISO 639-1).
 
-    `draft` is what the same engine heard in a shorter look at it (`Hypothesis.tokens`): it may save work, but what is
-    heard now decides.
+    No language: the engine is to find it out. `draft` is what the same engine heard in a shorter look at it
+    (`Hypothesis.tokens`): it may save work, but what is heard now decides. `interim` says that more of it is being
+    spoken: an answer soon is worth more than a second try.
     """
 
     samples: Pcm
     language: str
     draft: tuple[int, ...] = ()
+    interim: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SpokenWord:
-    """One written word of a hypothesis with the log-probabilities of its tokens (natural logarithm)."""
+    """One written word of a hypothesis with the log-probabilities of its tokens (natural logarithm).
+
+    `attached`: no space stands between it and the word before it.
+    """
 
     text: str
     logprobs: tuple[float, ...]
+    attached: bool = False
 
     @property
     def confidence(self) -> float:
@@ -44,19 +53,28 @@ class SpokenWord:
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """What an engine heard in one utterance; no words when it heard none. `tokens` mean something to it alone."""
+    """What an engine heard in one utterance; no words when it heard none. `tokens` mean something to it alone.
+
+    `spans` are the words' places, in samples from the utterance's first, where the engine can tell them. `language` is
+    what it took the speech for, where that was left to it, and `certainty` the probability that it is that. Above
+    `temperature` 0 it was chosen by chance among likely words, since the likeliest did not convince.
+    """
 
     words: tuple[SpokenWord, ...]
     tokens: tuple[int, ...] = ()
+    spans: tuple[tuple[int, int], ...] | None = None
+    language: str = ""
+    certainty: float = 0.0
+    temperature: float = 0.0
 
     @property
     def text(self) -> str:
-        """Return the words joined by spaces."""
-        return " ".join(word.text for word in self.words)
+        """Return the words joined."""
+        return join(self.words)
 
 
 class Engine(Protocol):
-    """A loaded recognizer; `decode` blocks, and may run in `workers` threads at once."""
+    """A loaded recognizer; `decode` blocks, and may run in several threads at once, of which each keeps a core busy."""
 
     @property
     def id(self) -> str:
@@ -65,10 +83,6 @@ class Engine(Protocol):
     @property
     def languages(self) -> Sequence[str]:
         """ISO 639-1 codes of the languages it knows."""
-
-    @property
-    def workers(self) -> int:
-        """How many `decode` calls run best at once."""
 
     @property
     def max_batch(self) -> int:
@@ -83,7 +97,31 @@ class Engine(Protocol):
         """The longest utterance of a live session, which is decoded again and again while it grows, in seconds."""
 
     def decode(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
-        """Transcribe at most `max_batch` utterances, one hypothesis each, in their order."""
+        """Transcribe at most `max_batch` utterances, one hypothesis each, in their order.
+
+        Raises SttError where it cannot go on; EngineLostError where it will not before it is loaded anew.
+        """
+
+
+class EngineLostError(SttError):
+    """An engine that was loaded cannot be used any more, as when its GPU has gone."""
+
+    def __init__(self, model: str) -> None:
+        message = f"The model {model} stopped working; it is being loaded again."
+        super().__init__(Reason.MODEL_UNAVAILABLE, message, retry_after_s=_RELOAD_AFTER_S)
+
+
+class _Written(Protocol):
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def attached(self) -> bool: ...
+
+
+def join(words: Iterable[_Written]) -> str:
+    """Return the words as text, a space before each that is not attached to what it follows."""
+    return "".join(word.text if word.attached else f" {word.text}" for word in words).removeprefix(" ")
 
 
 def mean_probability(logprobs: Sequence[float]) -> float:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.asr.aligner import Aligner
-from services.asr.engine import SAMPLE_RATE, Pcm, Utterance
+from services.asr.engine import SAMPLE_RATE, Engine, Pcm, Utterance
+from services.asr.language import SpokenLanguage
 from services.asr.recognizer import recognize
 from services.asr.scheduler import Scheduler, Seat
 from services.asr.segmenter import Chunk, Cutting, Segmenter
@@ -34,7 +35,7 @@ _ALIGNMENT_TURN_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """How a session is to be heard."""
+    """How a session is to be heard; without a `language` its first speech tells it."""
 
     language: str
     interim: bool
@@ -68,17 +69,16 @@ Event = SpeechStarted | Partial | SpeechEnded | Segment | Finished
 
 
 class LiveTranscriber:
-    """Transcribes live sessions with shared parts: one scheduler, one aligner, one network for voice activity."""
+    """Transcribes live sessions with shared parts: one aligner, one network for voice activity."""
 
-    def __init__(self, scheduler: Scheduler, aligner: Aligner, voice: SileroModel, *, max_ahead_s: float) -> None:
+    def __init__(self, aligner: Aligner, voice: SileroModel, *, max_ahead_s: float) -> None:
         """Read at most `max_ahead_s` seconds of a session's speech ahead of its segments."""
-        self._scheduler = scheduler
         self._aligner = aligner
         self._voice = voice
         self._max_ahead_s = max_ahead_s
 
     async def transcribe(
-        self, pieces: AsyncIterator[bytes | Flush], listening: Listening
+        self, pieces: AsyncIterator[bytes | Flush], engine: Engine, scheduler: Scheduler, listening: Listening
     ) -> AsyncGenerator[Event, None]:
         """Yield what is heard, in the order of time, then Finished.
 
@@ -86,12 +86,14 @@ class LiveTranscriber:
         Closing the generator ends all work on the session.
         """
         cutting = Cutting(
-            max_chunk_s=self._scheduler.engine.max_live_chunk_s,
+            max_chunk_s=engine.max_live_chunk_s,
             max_pause_s=listening.endpoint_s,
             block_frames=_BLOCK_FRAMES,
         )
-        with self._scheduler.seat(listening.late_s) as seat:
-            ear = _Ear(Segmenter(SileroStream(self._voice), cutting), seat, listening, self._max_ahead_s)
+        language = SpokenLanguage(listening.language)
+        with scheduler.seat(engine, listening.late_s) as seat:
+            segmenter = Segmenter(SileroStream(self._voice), cutting)
+            ear = _Ear(segmenter, seat, language, interim=listening.interim, max_ahead_s=self._max_ahead_s)
             reader = asyncio.create_task(ear.listen(pieces))
             reader.add_done_callback(lambda _: ear.news.set())
             shown: Partial | None = None
@@ -102,7 +104,7 @@ class LiveTranscriber:
                         found = ear.found.popleft()
                         if isinstance(found, Chunk):
                             segments = await recognize(
-                                found, listening.language, seat.final, self._aligner, turn_s=_ALIGNMENT_TURN_S
+                                found, language, seat.final, self._aligner, turn_s=_ALIGNMENT_TURN_S
                             )
                             for segment in segments:
                                 yield segment
@@ -119,7 +121,7 @@ class LiveTranscriber:
                         break
                     else:
                         await ear.news.wait()
-                yield Finished(await reader)
+                yield Finished(await reader, language.best)
             finally:
                 reader.cancel()
                 await asyncio.gather(reader, return_exceptions=True)
@@ -128,13 +130,16 @@ class LiveTranscriber:
 class _Ear:
     """Listens to one session: fills `found` with what is certain, in order, and `partial` with the newest look."""
 
-    def __init__(self, segmenter: Segmenter, seat: Seat, listening: Listening, max_ahead_s: float) -> None:
+    def __init__(
+        self, segmenter: Segmenter, seat: Seat, language: SpokenLanguage, *, interim: bool, max_ahead_s: float
+    ) -> None:
         self.found: deque[SpeechStarted | SpeechEnded | Chunk] = deque()
         self.partial: Partial | None = None
         self.news = asyncio.Event()
         self._segmenter = segmenter
         self._seat = seat
-        self._listening = listening
+        self._language = language
+        self._interim = interim
         self._max_ahead = max_ahead_s * SAMPLE_RATE
         self._owed = 0
         self._settled = asyncio.Event()
@@ -175,7 +180,7 @@ class _Ear:
         for start in range(0, len(samples), _BLOCK_FRAMES * FRAME):
             chunks = self._segmenter.push(samples[start : start + _BLOCK_FRAMES * FRAME])
             self._tell(chunks, ended=self._segmenter.paused)
-        if self._listening.interim:
+        if self._interim:
             self._look_on()
 
     def _tell(self, chunks: list[Chunk], *, ended: bool) -> None:
@@ -225,7 +230,7 @@ class _Ear:
             self._look.result()
             self._look = None
         samples = np.pad(self._segmenter.peek().samples, (0, int(_CUT_END_SILENCE_S * SAMPLE_RATE)))
-        utterance = Utterance(samples, self._listening.language, self._draft)
+        utterance = Utterance(samples, self._language.code, self._draft, interim=True)
         if self._look is None:
             self._look = asyncio.create_task(self._show(utterance, speech[0]))
         elif not self._seat.renew(utterance):

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from services.asr import sentences, timing
 from services.asr.aligner import Aligner
 from services.asr.engine import Hypothesis, Utterance
+from services.asr.language import SpokenLanguage
 from services.asr.segmenter import Chunk
 from services.asr.transcript import Segment
 
@@ -12,12 +13,21 @@ Decode = Callable[[Utterance], Awaitable[Hypothesis]]
 
 
 async def recognize(
-    chunk: Chunk, language: str, decode: Decode, aligner: Aligner, *, turn_s: float | None = None
+    chunk: Chunk, language: SpokenLanguage, decode: Decode, aligner: Aligner, *, turn_s: float | None = None
 ) -> list[Segment]:
-    """Return the segments of `chunk`; their times are estimated when the aligner is not free within `turn_s`."""
-    hypothesis = await decode(Utterance(chunk.samples, language))
+    """Return the segments of `chunk`.
+
+    Words are placed by the engine or, where it cannot, by the aligner; where that is not free within `turn_s`, their
+    times are estimated.
+    """
+    async with language.known() as code:
+        hypothesis = await decode(Utterance(chunk.samples, code))
+        language.hear(hypothesis)
     if not hypothesis.words:
         return []
-    spans = await aligner.align(chunk.samples, [word.text for word in hypothesis.words], turn_s=turn_s)
+    if hypothesis.spans is None:
+        spans = await aligner.align(chunk.samples, [word.text for word in hypothesis.words], turn_s=turn_s)
+    else:
+        spans = timing.within_speech(hypothesis.spans, chunk)
     words, source = timing.place(chunk, hypothesis, spans)
     return sentences.split(words, hypothesis, source)

@@ -1,7 +1,8 @@
-"""Shares the engine's workers among all recordings and live sessions: what is decoded next, and in what company.
+"""Shares a device's workers among all recordings and live sessions: what is decoded next, and in what company.
 
 A segment that a live session waits for goes first, then interim looks, then recordings; but a recording's chunk that
-has waited as long as it may goes ahead of looks. It knows utterances and who asks for them, not what becomes of them.
+has waited as long as it may goes ahead of looks. All engines on the device share the workers; what goes into one batch
+is for one engine. It knows utterances and who asks for them, not what becomes of them.
 """
 
 import asyncio
@@ -39,6 +40,7 @@ class Kind(IntEnum):
 class Job:
     """An utterance that waits since `asked` and should not wait beyond `deadline` (the loop's clock)."""
 
+    engine: Engine
     kind: Kind
     asked: float
     deadline: float
@@ -58,15 +60,18 @@ def _rank(job: Job, now: float) -> float:
 
 
 class Scheduler:
-    """Decodes utterances on one engine; use as an async context manager."""
+    """Decodes utterances on the engines of one device; use as an async context manager."""
 
-    def __init__(self, engine: Engine, *, max_waiting: int, file_wait_s: float) -> None:
-        """Let at most `max_waiting` utterances wait, and a recording's go ahead of looks after `file_wait_s`."""
-        self.engine = engine
+    def __init__(self, *, workers: int, max_waiting: int, file_wait_s: float) -> None:
+        """Decode in so many threads, let at most `max_waiting` utterances wait.
+
+        A recording's goes ahead of looks after `file_wait_s`.
+        """
+        self.workers = workers
         self._max_waiting = max_waiting
         self._file_wait_s = file_wait_s
-        self._executor = ThreadPoolExecutor(engine.workers, "decode")
-        self._workers: list[asyncio.Task[None]] = []
+        self._executor = ThreadPoolExecutor(workers, "decode")
+        self._working: list[asyncio.Task[None]] = []
         self._waiting: list[Job] = []
         self._changed = asyncio.Event()
         self._seats: set[Seat] = set()
@@ -78,45 +83,43 @@ class Scheduler:
 
     async def __aenter__(self) -> "Scheduler":
         """Start the workers."""
-        self._workers = [asyncio.create_task(self._work()) for _ in range(self.engine.workers)]
+        self._working = [asyncio.create_task(self._work()) for _ in range(self.workers)]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         """End when what is being decoded is done; what waits is dropped."""
-        for worker in self._workers:
+        for worker in self._working:
             worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        await asyncio.gather(*self._working, return_exceptions=True)
         await asyncio.to_thread(self._executor.shutdown)
 
-    @property
-    def file_chunk_s(self) -> float:
-        """Return how long a recording's chunk may be now, in seconds."""
-        longest = self.engine.max_chunk_s
-        return min(longest, _FILE_CHUNK_BESIDE_LIVE_S) if self._seats else longest
+    def file_chunk_s(self, engine: Engine) -> float:
+        """Return how long a recording's chunk for `engine` may be now, in seconds."""
+        return min(engine.max_chunk_s, _FILE_CHUNK_BESIDE_LIVE_S) if self._seats else engine.max_chunk_s
 
     def check_room(self) -> None:
         """Raise SttError (OVERLOADED, with the delay after which there should be room) when the queue is full."""
         if len(self._waiting) >= self._max_waiting:
-            backlog_s = len(self._waiting) * self._decode_s / self.engine.workers
+            backlog_s = len(self._waiting) * self._decode_s / self.workers
             raise SttError(
                 Reason.OVERLOADED,
                 "The service has more to transcribe than it can.",
                 retry_after_s=max(_MIN_RETRY_AFTER_S, backlog_s),
             )
 
-    async def decode(self, utterance: Utterance) -> Hypothesis:
-        """Return what the engine hears in a piece of a recording; cancelled while it waits, it is never decoded.
+    async def decode(self, engine: Engine, utterance: Utterance) -> Hypothesis:
+        """Return what `engine` hears in a piece of a recording; cancelled while it waits, it is never decoded.
 
         Raises SttError (OVERLOADED).
         """
-        return await self._answered(self._ask(Kind.FILE, utterance, self._file_wait_s))
+        return await self._answered(self._ask(engine, Kind.FILE, utterance, self._file_wait_s))
 
     @contextmanager
-    def seat(self, late_s: float) -> Iterator["Seat"]:
-        """Give a live session its place; what it asks for counts as asked `late_s` later."""
-        seat = Seat(self, late_s)
+    def seat(self, engine: Engine, late_s: float) -> Iterator["Seat"]:
+        """Give a live session its place at `engine`; what it asks for counts as asked `late_s` later."""
+        seat = Seat(self, engine, late_s)
         self._seats.add(seat)
         try:
             yield seat
@@ -129,13 +132,13 @@ class Scheduler:
     def _cadence_s(self) -> float:
         """Return how far apart a session's looks are now, so that all that speak together take no more than a share."""
         speaking = sum(seat.speaking for seat in self._seats)
-        round_s = speaking * self._look_s / (self.engine.workers * _LOOKS_SHARE)
+        round_s = speaking * self._look_s / (self.workers * _LOOKS_SHARE)
         return max(_MIN_CADENCE_S, round_s, self._look_wait_s + self._look_s)
 
-    def _ask(self, kind: Kind, utterance: Utterance, wait_s: float) -> Job:
+    def _ask(self, engine: Engine, kind: Kind, utterance: Utterance, wait_s: float) -> Job:
         self.check_room()
         loop = asyncio.get_running_loop()
-        job = Job(kind, loop.time(), loop.time() + wait_s, utterance, loop.create_future())
+        job = Job(engine, kind, loop.time(), loop.time() + wait_s, utterance, loop.create_future())
         self._waiting.append(job)
         self._changed.set()
         return job
@@ -162,7 +165,7 @@ class Scheduler:
             started = loop.time()
             try:
                 hypotheses = await loop.run_in_executor(
-                    self._executor, self.engine.decode, [job.utterance for job in batch]
+                    self._executor, batch[0].engine.decode, [job.utterance for job in batch]
                 )
                 for job, hypothesis in zip(batch, hypotheses, strict=True):
                     if not job.answer.done():
@@ -177,15 +180,14 @@ class Scheduler:
             self._measure(batch, started, loop.time())
 
     async def _next_batch(self) -> list[Job]:
-        """Return the most urgent job, with as many of its kind as the engine takes at once."""
+        """Return the most urgent job, with as many of its kind as its engine takes at once."""
         while True:
             job = self._pick()
-            if job and self.engine.max_batch > 1 and self._company(job) < self.engine.max_batch:
+            if job and len(self._kin(job)) < job.engine.max_batch:
                 await asyncio.sleep(_GATHER_S)
                 job = self._pick()
             if job:
-                kin = sorted((each for each in self._waiting if each.kind is job.kind), key=lambda each: each.deadline)
-                batch = kin[: self.engine.max_batch]
+                batch = self._kin(job)[: job.engine.max_batch]
                 self._waiting = [each for each in self._waiting if each not in batch]
                 return batch
             self._changed.clear()
@@ -193,11 +195,13 @@ class Scheduler:
 
     def _pick(self) -> Job | None:
         # While somebody is live, one worker takes no recordings: a live utterance finds it free within a look's time.
-        files_wait = bool(self._seats) and 0 < self.engine.workers - 1 <= self._files_running
+        files_wait = bool(self._seats) and 0 < self.workers - 1 <= self._files_running
         return pick(self._waiting, asyncio.get_running_loop().time(), files_wait=files_wait)
 
-    def _company(self, job: Job) -> int:
-        return sum(each.kind is job.kind for each in self._waiting)
+    def _kin(self, job: Job) -> list[Job]:
+        """Return what waits that may share a batch with `job`, itself included, the most urgent first."""
+        kin = [each for each in self._waiting if each.kind is job.kind and each.engine is job.engine]
+        return sorted(kin, key=lambda each: each.deadline)
 
     def _measure(self, batch: Sequence[Job], started: float, ended: float) -> None:
         each_s = (ended - started) / len(batch)
@@ -211,8 +215,9 @@ class Scheduler:
 class Seat:
     """A live session's place with the scheduler: its finals, and one look at a time."""
 
-    def __init__(self, scheduler: Scheduler, late_s: float) -> None:
+    def __init__(self, scheduler: Scheduler, engine: Engine, late_s: float) -> None:
         self._scheduler = scheduler
+        self._engine = engine
         self._late_s = late_s
         self._look: Job | None = None
         self.speaking = False
@@ -225,7 +230,7 @@ class Seat:
     async def final(self, utterance: Utterance) -> Hypothesis:
         """Return what the engine hears in a whole chunk. Raises SttError (OVERLOADED)."""
         scheduler = self._scheduler
-        return await scheduler._answered(scheduler._ask(Kind.FINAL, utterance, self._late_s))
+        return await scheduler._answered(scheduler._ask(self._engine, Kind.FINAL, utterance, self._late_s))
 
     async def look(self, utterance: Utterance) -> Hypothesis | None:
         """Return what the engine hears in a chunk so far; None when the look was withdrawn or there is no room for it.
@@ -234,7 +239,7 @@ class Seat:
         """
         self.speaking = True
         try:
-            self._look = self._scheduler._ask(Kind.LOOK, utterance, self._late_s)
+            self._look = self._scheduler._ask(self._engine, Kind.LOOK, utterance, self._late_s)
         except SttError:
             return None
         try:

@@ -7,7 +7,7 @@ from services.asr.engine import Hypothesis, mean_probability
 from services.asr.transcript import Segment, Timing, Word
 
 _LONG_PAUSE_S = 1.0
-_SENTENCE_END = re.compile(r"""[.?!…]["'”’)\]]*$""")
+_SENTENCE_END = re.compile(r"""[.?!…。？！؟।]["'”’)\]」』）]*$""")
 # A full stop behind these, or behind a single capital letter, does not end a sentence.
 _ABBREVIATION = re.compile(r"""["'“‘(]*(?:[A-Z]|(?:[A-Za-z]\.)+[A-Za-z]|Mrs?|Ms|Dr|St|Prof|Jr|Sr|vs|No)\.""")
 

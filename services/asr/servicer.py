@@ -8,9 +8,10 @@ import grpc
 from stt.asr.v1 import asr_pb2, asr_pb2_grpc
 
 from services.asr import convert
+from services.asr.device import Device
 from services.asr.live import Event as LiveEvent
 from services.asr.live import LiveTranscriber, Partial, SpeechEnded, SpeechStarted
-from services.asr.models import CATALOG, Models
+from services.asr.models.keeper import Keeper
 from services.asr.scheduler import Scheduler
 from services.asr.settings import AsrSettings
 from services.asr.transcriber import Finished, Progress, Transcriber
@@ -19,6 +20,7 @@ from services.common.errors import Reason, SttError
 from services.common.streams import AudioStream
 
 _RETRY_AFTER_S = 2.0
+_LIVE_LOAD_WAIT_S = 2.0
 
 _Context = grpc.aio.ServicerContext[asr_pb2.TranscribeRequest, asr_pb2.TranscribeResponse]
 
@@ -28,16 +30,17 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
 
     def __init__(
         self,
-        models: Models,
-        scheduler: Scheduler,
+        models: Keeper,
+        device: Device,
         recordings: Transcriber,
         sessions: LiveTranscriber,
         settings: AsrSettings,
     ) -> None:
         self._models = models
-        self._scheduler = scheduler
+        self._device = device
         self._recordings = recordings
         self._sessions = sessions
+        self._load_wait_s = settings.load_wait_s
         self._idle_timeout_s = settings.idle_timeout_s
         self._room = {"recordings": settings.max_requests, "live sessions": settings.max_sessions}
         self._running = dict.fromkeys(self._room, 0)
@@ -48,42 +51,47 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
         """Stream what is heard in one recording or one live session."""
         stream = AudioStream(request_iterator, self._idle_timeout_s)
         config = await stream.config()
-        choice = self._models.choose(config.model, config.language)
         offset_s = convert.read_offset(config)
-        events: AsyncGenerator[Progress | LiveEvent, None]
-        if config.HasField("live"):
-            kind, listening = "live sessions", convert.read_listening(config.live, choice.language)
-            events = self._sessions.transcribe(stream.live_audio(), listening)
-        else:
-            kind, events = "recordings", self._recordings.transcribe(stream.audio(), choice.language)
-        with self._admitted(kind):
-            yield convert.write_started(choice)
-            async with aclosing(events):
-                numbers = count(1)
-                async for event in events:
-                    match event:
-                        case Progress():
-                            yield convert.write_progress(event)
-                        case SpeechStarted():
-                            yield convert.write_speech_started(event, offset_s)
-                        case Partial():
-                            yield convert.write_partial(event, offset_s)
-                        case SpeechEnded():
-                            yield convert.write_speech_ended(event, offset_s)
-                        case Segment():
-                            yield convert.write_segment(event, next(numbers), offset_s)
-                        case Finished():
-                            yield convert.write_finished(event, choice)
+        is_live = config.HasField("live")
+        # Who speaks now cannot wait for a model.
+        wait_s = min(self._load_wait_s, _LIVE_LOAD_WAIT_S) if is_live else self._load_wait_s
+        async with self._models.use(config.model, config.language, wait_s=wait_s) as use:
+            events: AsyncGenerator[Progress | LiveEvent, None]
+            if is_live:
+                kind, listening = "live sessions", convert.read_listening(config.live, use.choice.language)
+                events = self._sessions.transcribe(stream.live_audio(), use.engine, use.scheduler, listening)
+            else:
+                kind, language = "recordings", use.choice.language
+                events = self._recordings.transcribe(stream.audio(), use.engine, use.scheduler, language)
+            with self._admitted(kind, use.scheduler):
+                yield convert.write_started(use.choice)
+                async with aclosing(events):
+                    numbers = count(1)
+                    async for event in events:
+                        match event:
+                            case Progress():
+                                yield convert.write_progress(event)
+                            case SpeechStarted():
+                                yield convert.write_speech_started(event, offset_s)
+                            case Partial():
+                                yield convert.write_partial(event, offset_s)
+                            case SpeechEnded():
+                                yield convert.write_speech_ended(event, offset_s)
+                            case Segment():
+                                yield convert.write_segment(event, next(numbers), offset_s)
+                            case Finished():
+                                yield convert.write_finished(event, use.choice)
 
     async def ListModels(self, request: asr_pb2.ListModelsRequest, context: _Context) -> asr_pb2.ListModelsResponse:
         """Return the catalog and the device."""
+        models = self._models.models.values()
         return asr_pb2.ListModelsResponse(
-            models=[convert.write_model(model, available=self._models.available(model.id)) for model in CATALOG],
-            device=asr_pb2.Device(kind="cpu"),
+            models=[convert.write_model(model, available=self._models.available(model.id)) for model in models],
+            device=convert.write_device(self._device),
         )
 
     @contextmanager
-    def _admitted(self, kind: str) -> Iterator[None]:
+    def _admitted(self, kind: str, scheduler: Scheduler) -> Iterator[None]:
         running = self._running[kind]
         if running >= self._room[kind]:
             raise SttError(
@@ -91,7 +99,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
                 f"{running} {kind} are being transcribed, as many as the service takes.",
                 retry_after_s=_RETRY_AFTER_S,
             )
-        self._scheduler.check_room()
+        scheduler.check_room()
         self._running[kind] += 1
         try:
             yield

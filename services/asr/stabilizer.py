@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from services.asr.engine import SpokenWord
+from services.asr.engine import SpokenWord, join
 
 # What is less likely right than wrong is not shown before a second look agrees.
 _SHOWN_CONFIDENCE = 0.5
@@ -26,24 +26,24 @@ class Stabilizer:
     """The looks at one segment so far."""
 
     def __init__(self) -> None:
-        self._agreed: list[str] = []
+        self._agreed: list[SpokenWord] = []
         self._before: Sequence[SpokenWord] = ()
         self._shown = False
 
     def look(self, words: Sequence[SpokenWord]) -> Interim:
         """Take the words of the next look and return what to show; nothing where they do not convince."""
         before, tail = self._behind_agreed(self._before), self._behind_agreed(words)
-        new = [word.text for old, word in takewhile(_alike, zip(before, tail, strict=False))]
+        new = [word for _, word in takewhile(_alike, zip(before, tail, strict=False))]
         self._agreed += new
         self._before = words
         tail = tail[len(new) :]
-        sure = [word.text for word in takewhile(lambda word: word.confidence >= _SHOWN_CONFIDENCE, tail)]
+        sure = list(takewhile(lambda word: word.confidence >= _SHOWN_CONFIDENCE, tail))
         # The last word is still being said; it is only shown to show anything at all.
         if self._shown and len(sure) == len(tail):
             del sure[-1:]
-        text = " ".join([*self._agreed, *sure])
+        text = join([*self._agreed, *sure])
         self._shown = self._shown or bool(text)
-        return Interim(text, len(" ".join(self._agreed)))
+        return Interim(text, len(join(self._agreed)))
 
     def _behind_agreed(self, words: Sequence[SpokenWord]) -> Sequence[SpokenWord]:
         """Return what follows the agreed words, where `words` begins most like them (by edit distance)."""
@@ -51,7 +51,7 @@ class Stabilizer:
         for agreed in self._agreed:
             above, costs = costs, [costs[0] + 1]
             for position, word in enumerate(words):
-                swap = above[position] + (_core(word.text) != _core(agreed))
+                swap = above[position] + (_core(word.text) != _core(agreed.text))
                 costs.append(min(swap, above[position + 1] + 1, costs[position] + 1))
         end = min(range(len(costs)), key=lambda end: (costs[end], abs(end - len(self._agreed))))
         return words[end:]

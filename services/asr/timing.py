@@ -7,6 +7,9 @@ from services.asr.engine import SAMPLE_RATE, Hypothesis
 from services.asr.segmenter import Chunk, Span
 from services.asr.transcript import Timing, Word
 
+# Silence as long as this is no stop consonant.
+_PAUSE = SAMPLE_RATE // 5
+
 
 def place(chunk: Chunk, hypothesis: Hypothesis, spans: Sequence[Span] | None) -> tuple[list[Word], Timing]:
     """Return the words with times in seconds; `spans` are the alignment's, in samples from the chunk's first."""
@@ -21,10 +24,36 @@ def place(chunk: Chunk, hypothesis: Hypothesis, spans: Sequence[Span] | None) ->
             (chunk.start + max(start, fresh)) / SAMPLE_RATE,
             (chunk.start + max(end, fresh)) / SAMPLE_RATE,
             word.confidence,
+            word.attached,
         )
         for word, (start, end) in zip(hypothesis.words, spans, strict=True)
     ]
     return words, timing
+
+
+def within_speech(spans: Sequence[Span], chunk: Chunk) -> list[Span]:
+    """Return where words were said, without the pauses that their times reach over; in samples from the chunk's first.
+
+    A word is where most of it was voiced; pauses as short as those inside a word do not part it. One that nobody was
+    heard to say stays where it is.
+    """
+    runs: list[Span] = []
+    for start, end in chunk.voiced:
+        if runs and start - chunk.start - runs[-1][1] < _PAUSE:
+            runs[-1] = runs[-1][0], end - chunk.start
+        else:
+            runs.append((start - chunk.start, end - chunk.start))
+    placed: list[Span] = []
+    before = 0
+    for span in spans:
+        voiced = [(max(span[0], start), min(span[1], end)) for start, end in runs]
+        start, end = max(voiced, key=lambda each: each[1] - each[0], default=span)
+        if end <= start:
+            start, end = span
+        start = max(start, before)
+        before = max(end, start)
+        placed.append((start, before))
+    return placed
 
 
 def estimate(voiced: Sequence[Span], hypothesis: Hypothesis) -> list[Span]:

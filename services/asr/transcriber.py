@@ -7,12 +7,14 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from services.asr.aligner import Aligner
-from services.asr.engine import SAMPLE_RATE
-from services.asr.recognizer import recognize
+from services.asr.engine import SAMPLE_RATE, Engine
+from services.asr.language import SpokenLanguage
+from services.asr.recognizer import Decode, recognize
 from services.asr.scheduler import Scheduler
 from services.asr.segmenter import Chunk, Cutting, Segmenter
 from services.asr.transcript import Segment
@@ -30,9 +32,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """All `samples` that came have been transcribed."""
+    """All `samples` that came have been transcribed; `language` is empty where it was not given and nobody spoke."""
 
     samples: int
+    language: str
 
 
 Event = Progress | Segment | Finished
@@ -47,29 +50,32 @@ class _Pending:
 
 
 class Transcriber:
-    """Transcribes recordings with shared parts: one scheduler, one aligner, one network for voice activity."""
+    """Transcribes recordings with shared parts: one aligner, one network for voice activity."""
 
-    def __init__(self, scheduler: Scheduler, aligner: Aligner, voice: SileroModel) -> None:
-        self._scheduler = scheduler
+    def __init__(self, aligner: Aligner, voice: SileroModel) -> None:
         self._aligner = aligner
         self._voice = voice
 
-    async def transcribe(self, pcm: AsyncIterator[bytes], language: str) -> AsyncGenerator[Event, None]:
+    async def transcribe(
+        self, pcm: AsyncIterator[bytes], engine: Engine, scheduler: Scheduler, language: str
+    ) -> AsyncGenerator[Event, None]:
         """Yield segments in the order of time with progress in between, then Finished.
 
-        `pcm` gives whole samples; what it raises is raised here. Closing the generator ends all work on the recording.
+        `pcm` gives whole samples; what it raises is raised here. Without a `language` the first speech tells it.
+        Closing the generator ends all work on the recording.
         """
-        engine = self._scheduler.engine
-        segmenter = Segmenter(SileroStream(self._voice), Cutting(max_chunk_s=self._scheduler.file_chunk_s))
+        segmenter = Segmenter(SileroStream(self._voice), Cutting(max_chunk_s=scheduler.file_chunk_s(engine)))
+        spoken = SpokenLanguage(language)
+        begin = partial(self._begin, language=spoken, decode=partial(scheduler.decode, engine))
         # While the workers decode, one chunk is aligned and one waits for the next free worker.
-        room = engine.workers * engine.max_batch + 2
+        room = scheduler.workers * engine.max_batch + 2
         pending: deque[_Pending] = deque()
         reported_s = 0.0
         try:
             async for data in pcm:
-                segmenter.limit(self._scheduler.file_chunk_s)
+                segmenter.limit(scheduler.file_chunk_s(engine))
                 chunks = await asyncio.to_thread(segmenter.push, np.frombuffer(data, "<i2"))
-                pending.extend(self._begin(chunk, language) for chunk in chunks)
+                pending.extend(begin(chunk) for chunk in chunks)
                 while pending and (len(pending) > room or pending[0].segments.done()):
                     for segment in await pending[0].segments:
                         yield segment
@@ -78,7 +84,7 @@ class Transcriber:
                 if processed_s >= reported_s + _PROGRESS_STEP_S:
                     yield Progress(processed_s)
                     reported_s = processed_s
-            pending.extend(self._begin(chunk, language) for chunk in await asyncio.to_thread(segmenter.finish))
+            pending.extend(begin(chunk) for chunk in await asyncio.to_thread(segmenter.finish))
             while pending:
                 for segment in await pending[0].segments:
                     yield segment
@@ -87,8 +93,8 @@ class Transcriber:
             for unfinished in pending:
                 unfinished.segments.cancel()
             await asyncio.gather(*(unfinished.segments for unfinished in pending), return_exceptions=True)
-        yield Finished(segmenter.samples)
+        yield Finished(segmenter.samples, spoken.best)
 
-    def _begin(self, chunk: Chunk, language: str) -> _Pending:
-        segments = recognize(chunk, language, self._scheduler.decode, self._aligner)
+    def _begin(self, chunk: Chunk, language: SpokenLanguage, decode: Decode) -> _Pending:
+        segments = recognize(chunk, language, decode, self._aligner)
         return _Pending(chunk, asyncio.create_task(segments))

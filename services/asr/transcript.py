@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from services.asr.engine import join
+
 
 class Timing(Enum):
     """Where the times of words come from."""
@@ -13,12 +15,16 @@ class Timing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A written word; times in seconds from the recording's first sample, confidence 0 to 1."""
+    """A written word; times in seconds from the recording's first sample, confidence 0 to 1.
+
+    `attached`: no space stands between it and the word before it.
+    """
 
     text: str
     start_s: float
     end_s: float
     confidence: float
+    attached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,5 +47,5 @@ class Segment:
 
     @property
     def text(self) -> str:
-        """Return the words joined by spaces."""
-        return " ".join(word.text for word in self.words)
+        """Return the words joined."""
+        return join(self.words)

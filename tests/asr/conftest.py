@@ -1,5 +1,7 @@
 """A real recognition server for every test that wants one, and its callers' side."""
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -18,12 +20,10 @@ from stt.asr.v1 import asr_pb2_grpc
 from services.asr.aligner import Aligner
 from services.asr.engine import Engine
 from services.asr.engines.moonshine import Moonshine, bundled_model_dir
-from services.asr.live import LiveTranscriber
-from services.asr.models import Models
-from services.asr.scheduler import Scheduler
-from services.asr.servicer import AsrServicer
+from services.asr.models.catalog import Model
+from services.asr.models.loader import DeviceLoader
+from services.asr.service import assembled, make_loader
 from services.asr.settings import AsrSettings
-from services.asr.transcriber import Transcriber
 from services.asr.vad import SileroModel, bundled_silero_path
 from services.common.errors import SttError
 from services.common.rpc_errors import from_error
@@ -41,13 +41,10 @@ def requests(pcm: bytes, portion_bytes: int = 65_536, **config: Any) -> Iterable
 
 def live(portions: Iterable[bytes | None], **options: Any) -> Iterable[pb.TranscribeRequest]:
     """What a client sends in one live session; None is a flush."""
-    offset_s = options.pop("start_offset_s", 0.0)
+    known = {"model": "moonshine-tiny-en", "language": "en"}
+    config = known | {name: options.pop(name) for name in ("model", "language", "start_offset_s") if name in options}
     options = {"interim_results": True} | options
-    yield pb.TranscribeRequest(
-        config=pb.TranscribeConfig(
-            model="moonshine-tiny-en", language="en", start_offset_s=offset_s, live=pb.LiveConfig(**options)
-        )
-    )
+    yield pb.TranscribeRequest(config=pb.TranscribeConfig(**config, live=pb.LiveConfig(**options)))
     for portion in portions:
         if portion is None:
             yield pb.TranscribeRequest(flush=pb.Flush())
@@ -81,6 +78,10 @@ class Server:
             portions = portioned(portions)
         return [event async for event in self.stub.Transcribe(live(portions, **options), timeout=120)]
 
+    async def models(self) -> dict[str, Any]:
+        answer = await self.stub.ListModels(pb.ListModelsRequest(), timeout=10)
+        return {model.id: model for model in answer.models}
+
     async def error(self, sent: Iterable[pb.TranscribeRequest]) -> tuple[grpc.StatusCode, SttError]:
         call = self.stub.Transcribe(sent, timeout=60)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -93,7 +94,37 @@ Serve = Callable[..., AbstractAsyncContextManager[Server]]
 
 @pytest.fixture(scope="session")
 def engine() -> Moonshine:
-    return Moonshine(bundled_model_dir(), workers=2, confidence_floor=0.4)
+    return Moonshine(bundled_model_dir(), confidence_floor=0.4)
+
+
+class TestLoader:
+    """Has the embedded model's engine already; loads true models of folders, and can be watched and held at it."""
+
+    __test__ = False
+
+    def __init__(self, embedded: Engine) -> None:
+        self._embedded = embedded
+        self.others: DeviceLoader
+        self.loads: list[str] = []
+        self.go = threading.Event()
+        self.go.set()
+        self.free = float("inf")
+        self.loading = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.others, name)
+
+    def free_mib(self) -> float:
+        return self.free
+
+    def load(self, model: Model) -> Engine:
+        if model.is_embedded:
+            return self._embedded
+        self.loads.append(model.id)
+        self._loop.call_soon_threadsafe(self.loading.set)
+        self.go.wait(30)
+        return self.others.load(model)
 
 
 @pytest.fixture(scope="session")
@@ -102,29 +133,28 @@ def silero() -> SileroModel:
 
 
 @pytest.fixture
-def serve(engine: Engine, silero: SileroModel) -> Serve:
+def serve(engine: Engine) -> Serve:
     """Start a server on a free port; settings may be named."""
 
     @asynccontextmanager
-    async def start(engine: Engine = engine, **overrides: Any) -> AsyncIterator[Server]:
-        settings = AsrSettings(**({"port": 0, "drain_s": 0.0, "grace_s": 0.0} | overrides))
-        async with (
-            Aligner(settings.alignment_deadline_s) as aligner,
-            Scheduler(engine, max_waiting=settings.max_waiting, file_wait_s=settings.file_wait_s) as scheduler,
-        ):
-            servicer = AsrServicer(
-                Models([engine.id], settings.fallback_model),
-                scheduler,
-                Transcriber(scheduler, aligner, silero),
-                LiveTranscriber(scheduler, aligner, silero, max_ahead_s=settings.max_ahead_s),
-                settings,
-            )
+    async def start(
+        engine: Engine = engine, loader: TestLoader | None = None, **overrides: Any
+    ) -> AsyncIterator[Server]:
+        fallback = {"fallback_model": "moonshine-tiny-en"}
+        settings = AsrSettings(**({"port": 0, "drain_s": 0.0, "grace_s": 0.0, "workers": 2} | fallback | overrides))
+        watched = loader or TestLoader(engine)
+
+        def make(*parts: Any) -> TestLoader:
+            watched.others = make_loader(*parts)
+            return watched
+
+        async with assembled(settings, make) as service:
             server = GrpcServer(
-                settings, [], lambda server: asr_pb2_grpc.add_AsrServiceServicer_to_server(servicer, server)
+                settings, [], lambda server: asr_pb2_grpc.add_AsrServiceServicer_to_server(service.servicer, server)
             )
             port = await server.start()
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                yield Server(asr_pb2_grpc.AsrServiceStub(channel), aligner)
+                yield Server(asr_pb2_grpc.AsrServiceStub(channel), service.aligner)
             await server.stop()
 
     return start

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ class HeldEngine:
 async def scheduling(
     engine: HeldEngine, *, max_waiting: int = 100, file_wait_s: float = LONG_S
 ) -> AsyncIterator[Scheduler]:
-    async with Scheduler(engine, max_waiting=max_waiting, file_wait_s=file_wait_s) as scheduler:
+    async with Scheduler(workers=engine.workers, max_waiting=max_waiting, file_wait_s=file_wait_s) as scheduler:
         try:
             yield scheduler
         finally:
@@ -81,12 +82,12 @@ async def asked(*coroutines: object) -> list[asyncio.Task[Hypothesis | None]]:
 async def test_finals_go_before_looks_and_looks_before_recordings() -> None:
     engine = HeldEngine()
     async with scheduling(engine) as scheduler:
-        with scheduler.seat(0.0) as seat:
+        with scheduler.seat(engine, 0.0) as seat:
             await asked(seat.final(utterance(0)))
             await engine.began()
             tasks = await asked(
-                scheduler.decode(utterance(1)), seat.look(utterance(2)), seat.final(utterance(3)),
-                scheduler.decode(utterance(4)), seat.final(utterance(5)),
+                scheduler.decode(engine, utterance(1)), seat.look(utterance(2)), seat.final(utterance(3)),
+                scheduler.decode(engine, utterance(4)), seat.final(utterance(5)),
             )  # fmt: skip
             engine.go.set()
             await asyncio.gather(*tasks)
@@ -96,10 +97,12 @@ async def test_finals_go_before_looks_and_looks_before_recordings() -> None:
 async def test_a_recording_that_waited_as_long_as_it_may_goes_before_looks_but_not_before_finals() -> None:
     engine = HeldEngine()
     async with scheduling(engine, file_wait_s=0.0) as scheduler:
-        with scheduler.seat(0.0) as seat:
+        with scheduler.seat(engine, 0.0) as seat:
             await asked(seat.final(utterance(0)))
             await engine.began()
-            tasks = await asked(seat.look(utterance(1)), scheduler.decode(utterance(2)), seat.final(utterance(3)))
+            tasks = await asked(
+                seat.look(utterance(1)), scheduler.decode(engine, utterance(2)), seat.final(utterance(3))
+            )
             engine.go.set()
             await asyncio.gather(*tasks)
     assert engine.order == [3, 2, 1]
@@ -108,7 +111,7 @@ async def test_a_recording_that_waited_as_long_as_it_may_goes_before_looks_but_n
 async def test_a_session_of_low_priority_lets_others_go_first() -> None:
     engine = HeldEngine()
     async with scheduling(engine) as scheduler:
-        with scheduler.seat(1.0) as low, scheduler.seat(0.0) as normal:
+        with scheduler.seat(engine, 1.0) as low, scheduler.seat(engine, 0.0) as normal:
             await asked(normal.final(utterance(0)))
             await engine.began()
             tasks = await asked(
@@ -122,7 +125,7 @@ async def test_a_session_of_low_priority_lets_others_go_first() -> None:
 async def test_a_newer_look_takes_the_place_of_the_one_that_waits() -> None:
     engine = HeldEngine()
     async with scheduling(engine) as scheduler:
-        with scheduler.seat(0.0) as one, scheduler.seat(0.0) as other:
+        with scheduler.seat(engine, 0.0) as one, scheduler.seat(engine, 0.0) as other:
             await asked(one.final(utterance(0)))
             await engine.began()
             tasks = await asked(one.look(utterance(1)), other.look(utterance(2)))
@@ -137,7 +140,7 @@ async def test_a_newer_look_takes_the_place_of_the_one_that_waits() -> None:
 async def test_a_withdrawn_look_is_not_decoded() -> None:
     engine = HeldEngine()
     async with scheduling(engine) as scheduler:
-        with scheduler.seat(0.0) as seat:
+        with scheduler.seat(engine, 0.0) as seat:
             await asked(seat.final(utterance(0)))
             await engine.began()
             (look,) = await asked(seat.look(utterance(1)))
@@ -151,26 +154,28 @@ async def test_a_withdrawn_look_is_not_decoded() -> None:
 async def test_what_is_cancelled_while_it_waits_is_not_decoded() -> None:
     engine = HeldEngine()
     async with scheduling(engine) as scheduler:
-        with scheduler.seat(0.0) as seat:
+        with scheduler.seat(engine, 0.0) as seat:
             await asked(seat.final(utterance(0)))
             await engine.began()
-            tasks = await asked(scheduler.decode(utterance(1)), seat.look(utterance(2)), seat.final(utterance(3)))
+            tasks = await asked(
+                scheduler.decode(engine, utterance(1)), seat.look(utterance(2)), seat.final(utterance(3))
+            )
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             engine.go.set()
-            await scheduler.decode(utterance(4))
+            await scheduler.decode(engine, utterance(4))
     assert engine.order == [4]
 
 
 async def test_a_full_queue_refuses_with_a_delay_until_there_is_room() -> None:
     engine = HeldEngine()
     async with scheduling(engine, max_waiting=2) as scheduler:
-        with scheduler.seat(0.0) as seat:
+        with scheduler.seat(engine, 0.0) as seat:
             await asked(seat.final(utterance(0)))
             await engine.began()
-            tasks = await asked(scheduler.decode(utterance(1)), scheduler.decode(utterance(2)))
-            for refused in (scheduler.decode(utterance(3)), seat.final(utterance(3))):
+            tasks = await asked(scheduler.decode(engine, utterance(1)), scheduler.decode(engine, utterance(2)))
+            for refused in (scheduler.decode(engine, utterance(3)), seat.final(utterance(3))):
                 with pytest.raises(SttError) as caught:
                     await refused
                 assert caught.value.reason is Reason.OVERLOADED
@@ -185,8 +190,8 @@ async def test_a_full_queue_refuses_with_a_delay_until_there_is_room() -> None:
 async def test_recordings_leave_a_worker_to_live_sessions_while_there_are_any() -> None:
     engine = HeldEngine(workers=2)
     async with scheduling(engine, file_wait_s=0.0) as scheduler:
-        with scheduler.seat(0.0) as seat:
-            tasks = await asked(scheduler.decode(utterance(0)), scheduler.decode(utterance(1)))
+        with scheduler.seat(engine, 0.0) as seat:
+            tasks = await asked(scheduler.decode(engine, utterance(0)), scheduler.decode(engine, utterance(1)))
             await engine.began()
             assert (await seat.final(utterance(2))).text == "2"
             assert engine.order == [2]
@@ -199,25 +204,26 @@ async def test_recordings_leave_a_worker_to_live_sessions_while_there_are_any() 
 async def test_the_only_worker_serves_recordings_too() -> None:
     engine = HeldEngine(workers=1)
     async with scheduling(engine) as scheduler:
-        with scheduler.seat(0.0):
-            assert (await scheduler.decode(utterance(1))).text == "1"
+        with scheduler.seat(engine, 0.0):
+            assert (await scheduler.decode(engine, utterance(1))).text == "1"
 
 
 async def test_recordings_come_in_shorter_chunks_while_somebody_is_live() -> None:
-    async with scheduling(HeldEngine()) as scheduler:
-        assert scheduler.file_chunk_s == 15.0
-        with scheduler.seat(0.0):
-            assert scheduler.file_chunk_s == 8.0
-        assert scheduler.file_chunk_s == 15.0
+    engine = HeldEngine()
+    async with scheduling(engine) as scheduler:
+        assert scheduler.file_chunk_s(engine) == 15.0
+        with scheduler.seat(engine, 0.0):
+            assert scheduler.file_chunk_s(engine) == 8.0
+        assert scheduler.file_chunk_s(engine) == 15.0
 
 
 async def test_looks_grow_rarer_with_the_work_they_make_and_with_those_who_speak() -> None:
     engine = HeldEngine(work_s=0.02)
     async with scheduling(engine) as scheduler:
-        with scheduler.seat(0.0) as first:
+        with scheduler.seat(engine, 0.0) as first:
             await first.look(utterance(1))
             alone_s = first.cadence_s
-            seats = [scheduler.seat(0.0) for _ in range(60)]
+            seats = [scheduler.seat(engine, 0.0) for _ in range(60)]
             others: list[Seat] = [seat.__enter__() for seat in seats]
             await asyncio.gather(*(other.look(utterance(2)) for other in others))
             together_s = first.cadence_s
@@ -236,14 +242,14 @@ async def test_an_engine_that_batches_gets_batches_of_one_kind_with_the_same_out
     numbers = range(1, 8)
     alone = HeldEngine()
     async with scheduling(alone) as scheduler:
-        expected = [await scheduler.decode(utterance(number)) for number in numbers]
+        expected = [await scheduler.decode(alone, utterance(number)) for number in numbers]
     engine = HeldEngine(max_batch=4)
     async with scheduling(engine) as scheduler:
-        with scheduler.seat(0.0) as seat:
+        with scheduler.seat(engine, 0.0) as seat:
             await asked(seat.final(utterance(0)))
             await engine.began()
             tasks = await asked(
-                *(scheduler.decode(utterance(number)) for number in range(1, 6)),
+                *(scheduler.decode(engine, utterance(number)) for number in range(1, 6)),
                 *(seat.final(utterance(number)) for number in (6, 7)),
             )
             engine.go.set()
@@ -255,9 +261,9 @@ async def test_an_engine_that_batches_gets_batches_of_one_kind_with_the_same_out
 async def test_a_batch_waits_a_moment_for_company() -> None:
     engine = HeldEngine(max_batch=2)
     async with scheduling(engine) as scheduler:
-        first = await asked(scheduler.decode(utterance(1)))
+        first = await asked(scheduler.decode(engine, utterance(1)))
         await asyncio.sleep(0)
-        second = await asked(scheduler.decode(utterance(2)))
+        second = await asked(scheduler.decode(engine, utterance(2)))
         await asyncio.gather(*first, *second)
     assert engine.batches == [[1, 2]]
 
@@ -266,8 +272,8 @@ async def test_a_failing_engine_fails_those_who_asked_and_nobody_else() -> None:
     engine = HeldEngine()
     async with scheduling(engine) as scheduler:
         with pytest.raises(ValueError, match="thirteen"):
-            await scheduler.decode(utterance(13))
-        assert (await scheduler.decode(utterance(1))).text == "1"
+            await scheduler.decode(engine, utterance(13))
+        assert (await scheduler.decode(engine, utterance(1))).text == "1"
 
 
 job = st.builds(
@@ -282,7 +288,10 @@ job = st.builds(
 def test_nothing_is_overtaken_that_must_not_be(jobs: list[tuple[Kind, float, float]], now: float, held: bool) -> None:
     loop = asyncio.new_event_loop()
     try:
-        waiting = [Job(kind, asked, deadline, utterance(1), loop.create_future()) for kind, asked, deadline in jobs]
+        engine: Any = None
+        waiting = [
+            Job(engine, kind, asked, deadline, utterance(1), loop.create_future()) for kind, asked, deadline in jobs
+        ]
     finally:
         loop.close()
     chosen = pick(waiting, now, files_wait=held)

@@ -85,7 +85,7 @@ def test_times_count_from_the_recordings_first_sample() -> None:
 
 def test_a_hypothesis_below_the_floor_is_taken_for_noise(load: Callable[[str], Pcm]) -> None:
     utterance = Utterance(load("beckett.wav"), "en")
-    strict = Moonshine(bundled_model_dir(), workers=1, confidence_floor=0.99)
+    strict = Moonshine(bundled_model_dir(), confidence_floor=0.99)
     assert strict.decode([utterance])[0].words == ()
 
 

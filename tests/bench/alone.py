@@ -60,8 +60,8 @@ def _recognizer(cut: Callable[[Samples, float], list[Samples]]) -> Work:
     from services.asr.settings import AsrSettings
 
     settings = AsrSettings()
-    engine = Moonshine(bundled_model_dir(), workers=settings.workers, confidence_floor=settings.confidence_floor)
-    executor = ThreadPoolExecutor(engine.workers)
+    engine = Moonshine(bundled_model_dir(), confidence_floor=settings.confidence_floor)
+    executor = ThreadPoolExecutor(settings.workers)
 
     def recognize(samples: Samples) -> dict[str, Any]:
         utterances = [Utterance(chunk, "en") for chunk in cut(samples, engine.max_chunk_s)]

@@ -202,11 +202,12 @@ def real_services() -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def program(name: str) -> Iterator[str]:
-    """Run one of the programs; yields its address."""
+def program(name: str, **settings: str) -> Iterator[str]:
+    """Run one of the programs with these variables; yields its address."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    environment = {**os.environ, f"{name.upper()}_PORT": str(port), f"{name.upper()}_GRACE_S": "1"}
+    own = {f"{name.upper()}_PORT": str(port), f"{name.upper()}_GRACE_S": "1"}
+    environment = {**os.environ, **own, "ASR_FALLBACK_MODEL": "moonshine-tiny-en", **settings}
     with subprocess.Popen([sys.executable, "-m", f"services.{name}"], env=environment) as process:
         try:
             yield f"127.0.0.1:{port}"

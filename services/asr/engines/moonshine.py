@@ -13,8 +13,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from services.asr.engine import SAMPLE_RATE, Hypothesis, SpokenWord, Utterance, mean_probability
-
-MODEL_ID = "moonshine-tiny-en"
+from services.asr.engines import EMBEDDED_ID
 
 _BOS, _EOS = 1, 2
 _HEADS, _HEAD_SIZE = 8, 36
@@ -28,16 +27,15 @@ _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 class Moonshine:
     """Moonshine tiny-en: English, with punctuation; the sessions are one-threaded and shared by the workers."""
 
-    id = MODEL_ID
+    id = EMBEDDED_ID
     languages = ("en",)
     # Its weights are quantized by batch, so batch-mates would change each other's words.
     max_batch = 1
     max_chunk_s = 15.0
     max_live_chunk_s = 10.0
 
-    def __init__(self, model_dir: Path, *, workers: int, confidence_floor: float) -> None:
+    def __init__(self, model_dir: Path, *, confidence_floor: float) -> None:
         """Load the model; hypotheses whose confidence is below `confidence_floor` are taken for noise."""
-        self.workers = workers
         self._confidence_floor = confidence_floor
         self._encoder = _session(model_dir / "encoder_model.ort")
         self._decoder = _session(model_dir / "decoder_model_merged.ort")

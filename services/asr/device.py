@@ -1,0 +1,71 @@
+"""What models run on: the GPU where there is one, else the CPU, and how much memory it has left."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import ctranslate2
+import pynvml
+
+_MIB = 1024 * 1024
+# The first that the device can do; in 8 bits weights take half the memory of 16, on GPUs at some cost in speed.
+_PREFERRED = {"cuda": ("float16", "int8_float16", "int8", "float32"), "cpu": ("int8", "float32")}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A CPU ("cpu"), or the GPU that is used ("cuda") with its name and memory."""
+
+    kind: str
+    name: str = ""
+    memory_mib: int = 0
+
+    def compute_type(self, asked: str) -> str:
+        """Return the type to compute with: what was asked for or, for "auto", what suits the device.
+
+        Raises ValueError where the device cannot do it.
+        """
+        able = ctranslate2.get_supported_compute_types(self.kind)
+        if asked == "auto":
+            return next(each for each in _PREFERRED[self.kind] if each in able)
+        if asked not in able:
+            raise ValueError(f"{self.kind} cannot compute in {asked}, only in {', '.join(sorted(able))}")
+        return asked
+
+    def free_mib(self) -> float:
+        """Return how much memory is left for models."""
+        if self.kind == "cuda":
+            return float(pynvml.nvmlDeviceGetMemoryInfo(_first_gpu()).free) / _MIB
+        return min(_available_mib(), _left_to_group_mib())
+
+
+def find(asked: str) -> Device:
+    """Return the device: `asked` is "cpu", "cuda" or "auto". Raises OSError where there is no such."""
+    gpus = ctranslate2.get_cuda_device_count() if asked != "cpu" else 0
+    if asked == "cuda" and not gpus:
+        raise OSError("no GPU that CUDA can use was found")
+    if not gpus:
+        return Device("cpu")
+    gpu = _first_gpu()
+    return Device("cuda", pynvml.nvmlDeviceGetName(gpu), pynvml.nvmlDeviceGetMemoryInfo(gpu).total // _MIB)
+
+
+def _first_gpu() -> "pynvml.c_nvmlDevice_t":
+    pynvml.nvmlInit()
+    return pynvml.nvmlDeviceGetHandleByIndex(0)
+
+
+def _available_mib() -> float:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) / 1024
+    return float("inf")
+
+
+def _left_to_group_mib() -> float:
+    """Return what the control group (a container's limit) leaves."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
+    except OSError:
+        return float("inf")
+    return float("inf") if limit == "max" else (int(limit) - used) / _MIB

@@ -1,0 +1,83 @@
+"""Makes engines of models: brings their files here, measures what they need, and loads them on the device."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+import structlog
+
+from services.asr.device import Device
+from services.asr.engine import SAMPLE_RATE, Engine, Utterance
+from services.asr.engines.moonshine import Moonshine, bundled_model_dir
+from services.asr.engines.whisper import Running, Whisper
+from services.asr.models import store, weights
+from services.asr.models.catalog import WEIGHTS, Model
+from services.asr.scheduler import Scheduler
+
+_EMBEDDED_MIB = 60.0
+
+_log = structlog.get_logger(__name__)
+
+
+class DeviceLoader:
+    """Loads models of the catalog; see `keeper.Loader`."""
+
+    def __init__(
+        self,
+        device: Device,
+        running: Running,
+        schedulers: dict[str, Scheduler],
+        *,
+        confidence_floor: float,
+        command: Sequence[str] = (sys.executable, "-m", "services.asr.models", "pull"),
+    ) -> None:
+        """Run Whisper on `device` as `running` says; `schedulers` are by kind of device."""
+        self._device = device
+        self._running = running
+        self._schedulers = schedulers
+        self._confidence_floor = confidence_floor
+        self._command = command
+
+    async def fetch(self, model: Model) -> None:
+        """Download the model's files in a process of its own: it can hang or be ended without any harm here."""
+        process = await asyncio.create_subprocess_exec(
+            *self._command, model.id, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        )
+        try:
+            _, said = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
+        if process.returncode:
+            lines = said.decode(errors="replace").strip().splitlines()
+            raise OSError(lines[-1] if lines else f"the download ended with {process.returncode}")
+
+    def is_here(self, model: Model) -> bool:
+        """Return whether the model's files are here; those of a folder that was given are what they are."""
+        return model.is_embedded or model.folder is not None or store.find(model) is not None
+
+    def need_mib(self, model: Model) -> float:
+        """Return the memory that the model takes once it is loaded."""
+        if model.is_embedded:
+            return _EMBEDDED_MIB
+        return weights.read(store.found(model) / WEIGHTS).loaded_mib(self._running.compute_type)
+
+    def free_mib(self) -> float:
+        """Return the memory that is left for models."""
+        return self._device.free_mib()
+
+    def load(self, model: Model) -> Engine:
+        """Load a model and let it decode once, which on a GPU takes longer than ever after."""
+        engine: Engine
+        if model.is_embedded:
+            engine = Moonshine(bundled_model_dir(), confidence_floor=self._confidence_floor)
+        else:
+            engine = Whisper(model.id, store.found(model), self._running)
+        engine.decode([Utterance(np.zeros(SAMPLE_RATE, np.int16), engine.languages[0])])
+        return engine
+
+    def scheduler(self, model: Model) -> Scheduler:
+        """Return the scheduler of the device that the model runs on."""
+        return self._schedulers["cpu" if model.is_embedded else self._device.kind]

@@ -1,0 +1,88 @@
+"""What a file of CTranslate2 weights says of itself, read in milliseconds without loading it.
+
+It holds: its format; the architecture's name and revision; of each variable the name, dimensions, type and content; and
+more names for some of them. Numbers are little-endian, strings have their length before them.
+Source: `ctranslate2.specs.model_spec.ModelSpec.save`.
+"""
+
+import math
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+_MIB = 1024 * 1024
+_ARCHITECTURE = b"WhisperSpec"
+_FIRST_LAYER = b"encoder/conv1/weight"
+# The format of every Whisper model so far, and the numbers that may be those of later ones.
+_FORMAT = 6
+_LATER_FORMATS = range(_FORMAT + 1, 100)
+# Bytes of a weight in memory; in all other types they are 8 bits.
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How many numbers they are, and how many bands of sound the model hears (`mels`; 0: that cannot be told)."""
+
+    numbers: int
+    mels: int
+
+    def loaded_mib(self, compute_type: str) -> float:
+        """Return the memory they take; `compute_type` is one of CTranslate2's, neither auto nor default."""
+        return self.numbers * _BYTES.get(compute_type, 1) / _MIB
+
+
+def read(path: Path) -> Weights:
+    """Read what a file says of itself, and check that all of it is there.
+
+    Raises OSError where it cannot be read, and ValueError, a sentence, where it is not a whole Whisper model.
+    """
+    with path.open("rb") as file:
+        size_bytes = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        if not size_bytes:
+            raise ValueError(f"{path.name} is empty.")
+        try:
+            (number,) = _unpack(file, "I")
+            if number not in (_FORMAT, *_LATER_FORMATS) or _string(file) != _ARCHITECTURE:
+                raise ValueError(f"{path.name} is not a Whisper model of CTranslate2.")
+            if number in _LATER_FORMATS:  # whether it can be read is for CTranslate2 to say
+                return Weights(size_bytes // 2, 0)
+            weights = _variables(file)
+        except struct.error:
+            raise ValueError(f"{path.name} is cut off.") from None
+        if file.tell() != size_bytes:
+            raise ValueError(f"{path.name} goes on after its end.")
+    return weights
+
+
+def _variables(file: BinaryIO) -> Weights:
+    """Go from one variable to the next, to the end of what the file says it holds."""
+    numbers = mels = 0
+    _revision, count = _unpack(file, "II")
+    for _ in range(count):
+        name = _string(file)
+        (rank,) = _unpack(file, "B")
+        dimensions = _unpack(file, f"{rank}I")
+        _kind, content_bytes = _unpack(file, "BI")
+        file.seek(content_bytes, os.SEEK_CUR)
+        numbers += math.prod(dimensions)
+        if name == _FIRST_LAYER and rank == 3:
+            mels = dimensions[1]
+    (count,) = _unpack(file, "I")
+    for _ in range(2 * count):
+        _string(file)
+    return Weights(numbers, mels)
+
+
+def _string(file: BinaryIO) -> bytes:
+    (length,) = _unpack(file, "H")
+    (text,) = struct.unpack(f"{length}s", file.read(length))
+    return bytes(text).rstrip(b"\0")
+
+
+def _unpack(file: BinaryIO, form: str) -> tuple[int, ...]:
+    """Read little-endian numbers; struct.error where the file ends before them."""
+    return struct.unpack(f"<{form}", file.read(struct.calcsize(f"<{form}")))
