@@ -33,7 +33,7 @@ def read_offset(config: asr_pb2.TranscribeConfig) -> float:
     return config.start_offset_s
 
 
-def read_listening(live: asr_pb2.LiveConfig, language: str) -> Listening:
+def read_listening(live: asr_pb2.LiveConfig) -> Listening:
     """Return how a live session is to be heard. Raises SttError (INVALID_REQUEST)."""
     endpoint_ms = live.endpoint_silence_ms or _DEFAULT_ENDPOINT_MS
     if not _LEAST_ENDPOINT_MS <= endpoint_ms <= _MOST_ENDPOINT_MS:
@@ -43,7 +43,7 @@ def read_listening(live: asr_pb2.LiveConfig, language: str) -> Listening:
         )
     if live.priority not in _LATE_S:
         raise SttError(Reason.INVALID_REQUEST, f"There is no priority {live.priority}.")
-    return Listening(language, live.interim_results, endpoint_ms / 1000, _LATE_S[live.priority])
+    return Listening(live.interim_results, endpoint_ms / 1000, _LATE_S[live.priority])
 
 
 def write_started(choice: Choice) -> asr_pb2.TranscribeResponse:

@@ -13,11 +13,12 @@ _PREFERRED = {"cuda": ("float16", "int8_float16", "int8", "float32"), "cpu": ("i
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A CPU ("cpu"), or the GPU that is used ("cuda") with its name and memory."""
+    """A CPU ("cpu"), or the GPU that is used ("cuda") with its name and memory, the first that is `visible`."""
 
     kind: str
     name: str = ""
     memory_mib: int = 0
+    visible: str = ""
 
     def compute_type(self, asked: str) -> str:
         """Return the type to compute with: what was asked for or, for "auto", what suits the device.
@@ -34,24 +35,34 @@ class Device:
     def free_mib(self) -> float:
         """Return how much memory is left for models."""
         if self.kind == "cuda":
-            return float(pynvml.nvmlDeviceGetMemoryInfo(_first_gpu()).free) / _MIB
+            return float(pynvml.nvmlDeviceGetMemoryInfo(_gpu(self.visible)).free) / _MIB
         return min(_available_mib(), _left_to_group_mib())
 
 
-def find(asked: str) -> Device:
-    """Return the device: `asked` is "cpu", "cuda" or "auto". Raises OSError where there is no such."""
+def find(asked: str, visible: str) -> Device:
+    """Return the device: `asked` is "cpu", "cuda" or "auto", `visible` what CUDA_VISIBLE_DEVICES says.
+
+    Raises OSError where there is no such.
+    """
     gpus = ctranslate2.get_cuda_device_count() if asked != "cpu" else 0
     if asked == "cuda" and not gpus:
         raise OSError("no GPU that CUDA can use was found")
     if not gpus:
         return Device("cpu")
-    gpu = _first_gpu()
-    return Device("cuda", pynvml.nvmlDeviceGetName(gpu), pynvml.nvmlDeviceGetMemoryInfo(gpu).total // _MIB)
+    try:
+        gpu = _gpu(visible)
+        total_mib = pynvml.nvmlDeviceGetMemoryInfo(gpu).total // _MIB
+        return Device("cuda", pynvml.nvmlDeviceGetName(gpu), total_mib, visible)
+    except pynvml.NVMLError as error:
+        raise OSError(f"the GPU does not tell its name and memory: {error}") from None
 
 
-def _first_gpu() -> "pynvml.c_nvmlDevice_t":
+def _gpu(visible: str) -> "pynvml.c_nvmlDevice_t":
     pynvml.nvmlInit()
-    return pynvml.nvmlDeviceGetHandleByIndex(0)
+    first = visible.split(",")[0].strip()
+    if first and not first.isdigit():
+        return pynvml.nvmlDeviceGetHandleByUUID(first)
+    return pynvml.nvmlDeviceGetHandleByIndex(int(first or 0))
 
 
 def _available_mib() -> float:

@@ -35,9 +35,8 @@ _ALIGNMENT_TURN_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """How a session is to be heard; without a `language` its first speech tells it."""
+    """How a session is to be heard."""
 
-    language: str
     interim: bool
     endpoint_s: float
     late_s: float
@@ -78,9 +77,14 @@ class LiveTranscriber:
         self._max_ahead_s = max_ahead_s
 
     async def transcribe(
-        self, pieces: AsyncIterator[bytes | Flush], engine: Engine, scheduler: Scheduler, listening: Listening
+        self,
+        pieces: AsyncIterator[bytes | Flush],
+        engine: Engine,
+        scheduler: Scheduler,
+        language: str,
+        listening: Listening,
     ) -> AsyncGenerator[Event, None]:
-        """Yield what is heard, in the order of time, then Finished.
+        """Yield what is heard, in the order of time, then Finished; without a `language` the first speech tells it.
 
         `pieces` gives whole samples and flushes; what it raises is raised here, after the segments of what came before.
         Closing the generator ends all work on the session.
@@ -90,10 +94,10 @@ class LiveTranscriber:
             max_pause_s=listening.endpoint_s,
             block_frames=_BLOCK_FRAMES,
         )
-        language = SpokenLanguage(listening.language)
+        spoken = SpokenLanguage(language)
         with scheduler.seat(engine, listening.late_s) as seat:
             segmenter = Segmenter(SileroStream(self._voice), cutting)
-            ear = _Ear(segmenter, seat, language, interim=listening.interim, max_ahead_s=self._max_ahead_s)
+            ear = _Ear(segmenter, seat, spoken, interim=listening.interim, max_ahead_s=self._max_ahead_s)
             reader = asyncio.create_task(ear.listen(pieces))
             reader.add_done_callback(lambda _: ear.news.set())
             shown: Partial | None = None
@@ -104,7 +108,7 @@ class LiveTranscriber:
                         found = ear.found.popleft()
                         if isinstance(found, Chunk):
                             segments = await recognize(
-                                found, language, seat.final, self._aligner, turn_s=_ALIGNMENT_TURN_S
+                                found, spoken, seat.final, self._aligner, turn_s=_ALIGNMENT_TURN_S
                             )
                             for segment in segments:
                                 yield segment
@@ -121,7 +125,7 @@ class LiveTranscriber:
                         break
                     else:
                         await ear.news.wait()
-                yield Finished(await reader, language.best)
+                yield Finished(await reader, spoken.best)
             finally:
                 reader.cancel()
                 await asyncio.gather(reader, return_exceptions=True)

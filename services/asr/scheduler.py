@@ -100,8 +100,11 @@ class Scheduler:
         return min(engine.max_chunk_s, _FILE_CHUNK_BESIDE_LIVE_S) if self._seats else engine.max_chunk_s
 
     def check_room(self) -> None:
-        """Raise SttError (OVERLOADED, with the delay after which there should be room) when the queue is full."""
-        if len(self._waiting) >= self._max_waiting:
+        """Raise SttError (OVERLOADED, with the delay after which there should be room) when the queue is full.
+
+        What shares a batch counts as one; what has been admitted is never refused.
+        """
+        if sum(1 / job.engine.max_batch for job in self._waiting) >= self._max_waiting:
             backlog_s = len(self._waiting) * self._decode_s / self.workers
             raise SttError(
                 Reason.OVERLOADED,
@@ -110,10 +113,7 @@ class Scheduler:
             )
 
     async def decode(self, engine: Engine, utterance: Utterance) -> Hypothesis:
-        """Return what `engine` hears in a piece of a recording; cancelled while it waits, it is never decoded.
-
-        Raises SttError (OVERLOADED).
-        """
+        """Return what `engine` hears in a piece of a recording; cancelled while it waits, it is never decoded."""
         return await self._answered(self._ask(engine, Kind.FILE, utterance, self._file_wait_s))
 
     @contextmanager
@@ -136,7 +136,6 @@ class Scheduler:
         return max(_MIN_CADENCE_S, round_s, self._look_wait_s + self._look_s)
 
     def _ask(self, engine: Engine, kind: Kind, utterance: Utterance, wait_s: float) -> Job:
-        self.check_room()
         loop = asyncio.get_running_loop()
         job = Job(engine, kind, loop.time(), loop.time() + wait_s, utterance, loop.create_future())
         self._waiting.append(job)
@@ -157,27 +156,29 @@ class Scheduler:
 
     async def _work(self) -> None:
         """Be one worker: decode batch after batch."""
-        loop = asyncio.get_running_loop()
         while True:
-            batch = await self._next_batch()
-            files = batch[0].kind is Kind.FILE
-            self._files_running += files
-            started = loop.time()
-            try:
-                hypotheses = await loop.run_in_executor(
-                    self._executor, batch[0].engine.decode, [job.utterance for job in batch]
-                )
-                for job, hypothesis in zip(batch, hypotheses, strict=True):
-                    if not job.answer.done():
-                        job.answer.set_result(hypothesis)
-            except Exception as error:  # whoever asked hears of it, and the worker goes on
-                for job in batch:
-                    if not job.answer.done():
-                        job.answer.set_exception(error)
-            finally:
-                self._files_running -= files
-                self._changed.set()
-            self._measure(batch, started, loop.time())
+            await self._decode_batch(await self._next_batch())
+
+    async def _decode_batch(self, batch: Sequence[Job]) -> None:
+        loop = asyncio.get_running_loop()
+        files = batch[0].kind is Kind.FILE
+        self._files_running += files
+        started = loop.time()
+        try:
+            hypotheses = await loop.run_in_executor(
+                self._executor, batch[0].engine.decode, [job.utterance for job in batch]
+            )
+            for job, hypothesis in zip(batch, hypotheses, strict=True):
+                if not job.answer.done():
+                    job.answer.set_result(hypothesis)
+        except Exception as error:  # whoever asked hears of it, and the worker goes on
+            for job in batch:
+                if not job.answer.done():
+                    job.answer.set_exception(error)
+        finally:
+            self._files_running -= files
+            self._changed.set()
+        self._measure(batch, started, loop.time())
 
     async def _next_batch(self) -> list[Job]:
         """Return the most urgent job, with as many of its kind as its engine takes at once."""
@@ -191,6 +192,8 @@ class Scheduler:
                 self._waiting = [each for each in self._waiting if each not in batch]
                 return batch
             self._changed.clear()
+            # An engine that is unloaded meanwhile must not be kept by what was looked at last.
+            del job
             await self._changed.wait()
 
     def _pick(self) -> Job | None:
@@ -228,22 +231,27 @@ class Seat:
         return self._scheduler._cadence_s
 
     async def final(self, utterance: Utterance) -> Hypothesis:
-        """Return what the engine hears in a whole chunk. Raises SttError (OVERLOADED)."""
+        """Return what the engine hears in a whole chunk."""
         scheduler = self._scheduler
         return await scheduler._answered(scheduler._ask(self._engine, Kind.FINAL, utterance, self._late_s))
 
     async def look(self, utterance: Utterance) -> Hypothesis | None:
         """Return what the engine hears in a chunk so far; None when the look was withdrawn or there is no room for it.
 
-        A session has at most one; while it waits it can be renewed.
+        A session has at most one; while it waits it can be renewed. Raises EngineLostError.
         """
         self.speaking = True
         try:
-            self._look = self._scheduler._ask(self._engine, Kind.LOOK, utterance, self._late_s)
+            self._scheduler.check_room()
         except SttError:
             return None
+        self._look = self._scheduler._ask(self._engine, Kind.LOOK, utterance, self._late_s)
         try:
             return await self._look.answer
+        except SttError as error:
+            if error.reason is not Reason.OVERLOADED:
+                raise
+            return None
         finally:
             self._scheduler._drop(self._look)
             self._look = None

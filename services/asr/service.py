@@ -10,7 +10,7 @@ from services.asr.aligner import Aligner
 from services.asr.device import Device
 from services.asr.engines.whisper import Running
 from services.asr.live import LiveTranscriber
-from services.asr.models.catalog import catalog
+from services.asr.models.catalog import EMBEDDED, catalog
 from services.asr.models.keeper import Keeper, Limits, Loader
 from services.asr.models.loader import DeviceLoader
 from services.asr.scheduler import Scheduler
@@ -58,7 +58,9 @@ async def assembled(settings: AsrSettings, make_loader: MakeLoader = make_loader
     at_start = [*settings.models, *([settings.fallback_model] if settings.fallback_model else [])]
     if unknown := {*at_start, *settings.models_on_demand} - set(models):
         raise OSError(f"there is no model {', '.join(sorted(unknown))}; there are: {', '.join(models)}")
-    device = devices.find(settings.device)
+    if len({*at_start} - {EMBEDDED.id}) > settings.max_models:
+        raise OSError(f"ASR_MAX_MODELS is {settings.max_models}, less than ASR_MODELS names")
+    device = devices.find(settings.device, settings.visible_devices)
     scheduler = partial(Scheduler, max_waiting=settings.max_waiting, file_wait_s=settings.file_wait_s)
     async with (
         Aligner(settings.alignment_deadline_s) as aligner,

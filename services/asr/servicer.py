@@ -1,7 +1,7 @@
 """Speaks gRPC for the transcribers: checks the config, admits the request, streams the events."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from itertools import count
 
 import grpc
@@ -12,7 +12,6 @@ from services.asr.device import Device
 from services.asr.live import Event as LiveEvent
 from services.asr.live import LiveTranscriber, Partial, SpeechEnded, SpeechStarted
 from services.asr.models.keeper import Keeper
-from services.asr.scheduler import Scheduler
 from services.asr.settings import AsrSettings
 from services.asr.transcriber import Finished, Progress, Transcriber
 from services.asr.transcript import Segment
@@ -52,35 +51,37 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
         stream = AudioStream(request_iterator, self._idle_timeout_s)
         config = await stream.config()
         offset_s = convert.read_offset(config)
-        is_live = config.HasField("live")
+        listening = convert.read_listening(config.live) if config.HasField("live") else None
         # Who speaks now cannot wait for a model.
-        wait_s = min(self._load_wait_s, _LIVE_LOAD_WAIT_S) if is_live else self._load_wait_s
-        async with self._models.use(config.model, config.language, wait_s=wait_s) as use:
+        wait_s = self._load_wait_s if listening is None else min(self._load_wait_s, _LIVE_LOAD_WAIT_S)
+        async with (
+            self._admitted("recordings" if listening is None else "live sessions"),
+            self._models.use(config.model, config.language, wait_s=wait_s) as use,
+        ):
+            use.scheduler.check_room()
             events: AsyncGenerator[Progress | LiveEvent, None]
-            if is_live:
-                kind, listening = "live sessions", convert.read_listening(config.live, use.choice.language)
-                events = self._sessions.transcribe(stream.live_audio(), use.engine, use.scheduler, listening)
-            else:
-                kind, language = "recordings", use.choice.language
+            language = use.choice.language
+            if listening is None:
                 events = self._recordings.transcribe(stream.audio(), use.engine, use.scheduler, language)
-            with self._admitted(kind, use.scheduler):
-                yield convert.write_started(use.choice)
-                async with aclosing(events):
-                    numbers = count(1)
-                    async for event in events:
-                        match event:
-                            case Progress():
-                                yield convert.write_progress(event)
-                            case SpeechStarted():
-                                yield convert.write_speech_started(event, offset_s)
-                            case Partial():
-                                yield convert.write_partial(event, offset_s)
-                            case SpeechEnded():
-                                yield convert.write_speech_ended(event, offset_s)
-                            case Segment():
-                                yield convert.write_segment(event, next(numbers), offset_s)
-                            case Finished():
-                                yield convert.write_finished(event, use.choice)
+            else:
+                events = self._sessions.transcribe(stream.live_audio(), use.engine, use.scheduler, language, listening)
+            yield convert.write_started(use.choice)
+            async with aclosing(events):
+                numbers = count(1)
+                async for event in events:
+                    match event:
+                        case Progress():
+                            yield convert.write_progress(event)
+                        case SpeechStarted():
+                            yield convert.write_speech_started(event, offset_s)
+                        case Partial():
+                            yield convert.write_partial(event, offset_s)
+                        case SpeechEnded():
+                            yield convert.write_speech_ended(event, offset_s)
+                        case Segment():
+                            yield convert.write_segment(event, next(numbers), offset_s)
+                        case Finished():
+                            yield convert.write_finished(event, use.choice)
 
     async def ListModels(self, request: asr_pb2.ListModelsRequest, context: _Context) -> asr_pb2.ListModelsResponse:
         """Return the catalog and the device."""
@@ -90,8 +91,8 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
             device=convert.write_device(self._device),
         )
 
-    @contextmanager
-    def _admitted(self, kind: str, scheduler: Scheduler) -> Iterator[None]:
+    @asynccontextmanager
+    async def _admitted(self, kind: str) -> AsyncIterator[None]:
         running = self._running[kind]
         if running >= self._room[kind]:
             raise SttError(
@@ -99,7 +100,6 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
                 f"{running} {kind} are being transcribed, as many as the service takes.",
                 retry_after_s=_RETRY_AFTER_S,
             )
-        scheduler.check_room()
         self._running[kind] += 1
         try:
             yield

@@ -36,7 +36,7 @@ class AsrSettings(GrpcSettings):
         validation_alias="MODEL_DIR",
         description="Folder of CTranslate2 models, each in a folder named by its id; others come from the hub.",
     )
-    max_models: int = Field(4, description="Models loaded at once.", ge=1)
+    max_models: int = Field(4, description="Models loaded at once, the embedded one not counted.", ge=1)
     memory_mib: int = Field(
         0, description="Memory that loaded models may take together, in MiB; 0: what the device has free.", ge=0
     )
@@ -45,6 +45,9 @@ class AsrSettings(GrpcSettings):
         5.0, description="Seconds until a model that could not be loaded is tried again; each time twice as long.", gt=0
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where Whisper models run.")
+    visible_devices: str = Field(
+        "", validation_alias="CUDA_VISIBLE_DEVICES", description="Which GPUs may be used; the first one is."
+    )
     compute_type: str = Field(
         "auto", description="What Whisper models compute with, as CTranslate2 names it: float16, int8_float16, int8 ..."
     )

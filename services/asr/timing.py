@@ -35,7 +35,8 @@ def within_speech(spans: Sequence[Span], chunk: Chunk) -> list[Span]:
     """Return where words were said, without the pauses that their times reach over; in samples from the chunk's first.
 
     A word is where most of it was voiced; pauses as short as those inside a word do not part it. One that nobody was
-    heard to say stays where it is.
+    heard to say stays where it is. A single word is where the voice was: attention cannot tell more, since it is
+    compared between words.
     """
     runs: list[Span] = []
     for start, end in chunk.voiced:
@@ -43,6 +44,8 @@ def within_speech(spans: Sequence[Span], chunk: Chunk) -> list[Span]:
             runs[-1] = runs[-1][0], end - chunk.start
         else:
             runs.append((start - chunk.start, end - chunk.start))
+    if len(spans) == 1 and runs:
+        return [max(runs, key=lambda run: run[1] - run[0])]
     placed: list[Span] = []
     before = 0
     for span in spans:

@@ -1,7 +1,9 @@
 """What is decoded next, and with what: an engine that the test holds still and lets go."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -66,10 +68,12 @@ async def scheduling(
     engine: HeldEngine, *, max_waiting: int = 100, file_wait_s: float = LONG_S
 ) -> AsyncIterator[Scheduler]:
     async with Scheduler(workers=engine.workers, max_waiting=max_waiting, file_wait_s=file_wait_s) as scheduler:
+        go = engine.go
+        del engine
         try:
             yield scheduler
         finally:
-            engine.go.set()
+            go.set()
 
 
 async def asked(*coroutines: object) -> list[asyncio.Task[Hypothesis | None]]:
@@ -168,23 +172,47 @@ async def test_what_is_cancelled_while_it_waits_is_not_decoded() -> None:
     assert engine.order == [4]
 
 
-async def test_a_full_queue_refuses_with_a_delay_until_there_is_room() -> None:
+async def test_a_full_queue_admits_nobody_and_shows_nothing_but_loses_nothing_of_who_is_admitted() -> None:
     engine = HeldEngine()
     async with scheduling(engine, max_waiting=2) as scheduler:
         with scheduler.seat(engine, 0.0) as seat:
             await asked(seat.final(utterance(0)))
             await engine.began()
-            tasks = await asked(scheduler.decode(engine, utterance(1)), scheduler.decode(engine, utterance(2)))
-            for refused in (scheduler.decode(engine, utterance(3)), seat.final(utterance(3))):
-                with pytest.raises(SttError) as caught:
-                    await refused
-                assert caught.value.reason is Reason.OVERLOADED
-                assert caught.value.retryable
-            assert await seat.look(utterance(3)) is None
+            tasks = await asked(*(scheduler.decode(engine, utterance(number)) for number in (1, 2, 3)))
+            with pytest.raises(SttError) as caught:
+                scheduler.check_room()
+            assert caught.value.reason is Reason.OVERLOADED
+            assert caught.value.retryable
+            assert await seat.look(utterance(4)) is None
             engine.go.set()
             await asyncio.gather(*tasks)
             scheduler.check_room()
-    assert engine.order == [1, 2]
+    assert engine.order == [1, 2, 3]
+
+
+async def test_what_shares_a_batch_fills_the_queue_as_one() -> None:
+    engine = HeldEngine(max_batch=4)
+    async with scheduling(engine, max_waiting=2) as scheduler:
+        tasks = await asked(scheduler.decode(engine, utterance(0)))
+        await engine.began()
+        tasks += await asked(*(scheduler.decode(engine, utterance(number)) for number in range(1, 8)))
+        scheduler.check_room()
+        tasks += await asked(scheduler.decode(engine, utterance(8)))
+        with pytest.raises(SttError):
+            scheduler.check_room()
+        engine.go.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_an_idle_scheduler_keeps_no_engine_alive() -> None:
+    engine = HeldEngine()
+    async with scheduling(engine) as scheduler:
+        await scheduler.decode(engine, utterance(1))
+        await asyncio.sleep(0)
+        held = weakref.ref(engine)
+        del engine
+        gc.collect()
+        assert held() is None
 
 
 async def test_recordings_leave_a_worker_to_live_sessions_while_there_are_any() -> None:

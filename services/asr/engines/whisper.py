@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import structlog
-from ctranslate2 import Device, StorageView
+from ctranslate2 import DataType, Device, StorageView
 from ctranslate2.models import WhisperGenerationResult
 from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
@@ -37,6 +37,7 @@ _WINDOW_S = 30
 _MAX_LIVE_CHUNK_S = 15.0
 _OVERLOADED_RETRY_S = 5.0
 _OUT_OF_MEMORY = "out of memory"
+_LOST = ("CUDA failed", "cuBLAS failed", "cuDNN failed")
 
 Features = npt.NDArray[np.float32]
 
@@ -147,7 +148,7 @@ class Whisper:
                     return [self._decode_safely([utterance], frames)[0] for utterance in utterances]
                 message = "There is no memory left to transcribe this with."
                 raise SttError(Reason.OVERLOADED, message, retry_after_s=_OVERLOADED_RETRY_S) from error
-            if self._model.model.device == "cuda":
+            if str(error).startswith(_LOST):
                 raise EngineLostError(self.id) from error
             raise
 
@@ -156,6 +157,8 @@ class Whisper:
         model = self._model.model
         heard = model.encode(StorageView.from_array(self._features(utterances, frames)))
         languages = [(utterance.language, 0.0) for utterance in utterances]
+        if not model.is_multilingual:
+            languages = [("en", 1.0)] * len(utterances)
         unknown = [place for place, (language, _) in enumerate(languages) if not language]
         if unknown:
             for place, best in zip(unknown, model.detect_language(_rows(heard, unknown)), strict=True):
@@ -219,7 +222,8 @@ class Whisper:
         """Return the log-mel features, (utterances, mels, frames), zeros behind each utterance's end."""
         features = np.zeros((len(utterances), self._model.model.n_mels, frames), np.float32)
         for row, utterance in zip(features, utterances, strict=True):
-            mel = self._extract(utterance.samples.astype(np.float32) / 32768.0)[:, :frames]
+            # The last frame is the padding's.
+            mel = self._extract(utterance.samples.astype(np.float32) / 32768.0)[:, :-1][:, :frames]
             row[:, : mel.shape[1]] = mel
         return features
 
@@ -244,9 +248,10 @@ def _rows(heard: StorageView, places: Sequence[int]) -> StorageView:
     """Return the encoder's states of some utterances of a batch."""
     if list(places) == list(range(heard.shape[0])):
         return heard
-    # CTranslate2 cannot select rows where they are.
-    states = np.array(heard if heard.device == "cpu" else heard.to_device(Device.cpu))
-    return StorageView.from_array(states[list(places)])
+    # CTranslate2 cannot select rows where they are, and numpy knows no bfloat16.
+    states = heard if heard.device == "cpu" else heard.to_device(Device.cpu)
+    states = states.to(DataType.float32) if states.dtype == DataType.bfloat16 else states
+    return StorageView.from_array(np.array(states)[list(places)])
 
 
 def _encodes_short(folder: Path) -> bool:

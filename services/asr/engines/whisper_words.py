@@ -16,7 +16,7 @@ ALIGNMENT_FRAME = 320
 _OPENING = "\"'“¿([{-「『（"
 _CLOSING = "\"'.。,，!！?？:：”)]}、」』）"
 # As the model was taught to write them; in all other languages spaces part words.
-_UNSPACED = {"zh", "ja", "th", "lo", "my", "yue"}
+_UNSPACED = {"zh", "ja", "th", "lo", "my"}
 _LEAST_PROBABILITY = 1e-10
 
 Span = tuple[int, int]

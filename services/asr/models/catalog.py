@@ -3,18 +3,19 @@
 What their files are like is `store`'s business, which of them are loaded `keeper`'s.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
 
 from services.asr.engines import EMBEDDED_ID
+from services.asr.models import weights
+from services.asr.models.weights import Weights
 from services.common.languages import LANGUAGES
 
 WEIGHTS = "model.bin"
-_MIB = 1024 * 1024
-_VERY_FAST_MIB, _FAST_MIB = 600, 1700
+# Millions of numbers; small has 244, medium 769, large-v3-turbo 809, large-v3 1,550.
+_VERY_FAST, _FAST = 300, 900
 
 
 class Speed(Enum):
@@ -95,23 +96,24 @@ def catalog(model_dir: Path | None) -> dict[str, Model]:
 
 
 def _folders(model_dir: Path) -> list[Path]:
-    if (model_dir / WEIGHTS).is_file():
+    if _is_model(model_dir):
         return [model_dir.resolve()]
-    return sorted(folder for folder in model_dir.iterdir() if (folder / WEIGHTS).is_file())
+    return sorted(folder for folder in model_dir.iterdir() if _is_model(folder))
+
+
+def _is_model(folder: Path) -> bool:
+    """Return whether a folder is meant to be a model; one that lacks a file is said to, when it is asked for."""
+    return (folder / WEIGHTS).is_file() or (folder / "config.json").is_file()
 
 
 def _found(folder: Path, known: Model | None) -> Model:
     if known is not None and known.repository:
-        return Model(known.id, known.name, known.languages, known.speed, known.description, known.repository, folder)
-    size_mib = (folder / WEIGHTS).stat().st_size / _MIB
-    speed = Speed.VERY_FAST if size_mib < _VERY_FAST_MIB else Speed.FAST if size_mib < _FAST_MIB else Speed.STANDARD
-    languages = _WHISPER if _is_multilingual(folder) else ("en",)
-    return Model(folder.name, folder.name, languages, speed, "A model of this installation.", folder=folder)
-
-
-def _is_multilingual(folder: Path) -> bool:
-    """Return whether the model has marks for languages; where its config does not tell, loading finds it out."""
+        return replace(known, folder=folder)
     try:
-        return bool(json.loads((folder / "config.json").read_text()).get("lang_ids", True))
-    except (OSError, ValueError, AttributeError):
-        return True
+        found = weights.read(folder / WEIGHTS)
+    except (OSError, ValueError):  # whoever asks for it will hear of it
+        found = Weights(0)
+    millions = found.numbers / 1e6
+    speed = Speed.VERY_FAST if millions < _VERY_FAST else Speed.FAST if millions < _FAST else Speed.STANDARD
+    languages = _WHISPER if found.is_multilingual else ("en",)
+    return Model(folder.name, folder.name, languages, speed, "A model of this installation.", folder=folder)

@@ -45,9 +45,14 @@ def check(models: Mapping[str, Model], model: str, language: str) -> Model:
             Reason.INVALID_REQUEST, f"{_shown(language)} is not a language code that is known, such as en, or auto."
         )
     found = models[model]
-    if language not in ("", AUTO, *found.languages):
+    if not knows(found, language):
         raise SttError(Reason.UNSUPPORTED_LANGUAGE, f"{_named(language)} was asked for; {_knows(found)}")
     return found
+
+
+def knows(model: Model, language: str) -> bool:
+    """Return whether `model` can answer a request for `language`."""
+    return language in ("", AUTO, *model.languages)
 
 
 def choose(model: Model, language: str) -> Choice:
@@ -57,7 +62,7 @@ def choose(model: Model, language: str) -> Choice:
 
 def choose_instead(fallback: Model, asked: Model, language: str) -> Choice:
     """Return how `fallback` answers instead of a model that is not loaded. Raises SttError (LANGUAGE_UNAVAILABLE)."""
-    if language not in ("", AUTO, *fallback.languages):
+    if not knows(fallback, language):
         raise SttError(
             Reason.LANGUAGE_UNAVAILABLE,
             f"The model for {_named(language)} is not loaded here; {_knows(fallback)}",

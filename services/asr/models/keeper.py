@@ -6,7 +6,7 @@ them `loader`'s.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
@@ -15,8 +15,9 @@ import structlog
 
 from services.asr.engine import Engine, EngineLostError
 from services.asr.models.catalog import Model
-from services.asr.models.choice import Choice, check, choose, choose_instead
+from services.asr.models.choice import Choice, check, choose, choose_instead, knows
 from services.asr.scheduler import Scheduler
+from services.asr.tasks import in_background
 from services.common.errors import Reason, SttError
 
 _MAX_RETRY_S = 300.0
@@ -26,7 +27,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Loader(Protocol):
-    """Makes engines; errors are OSError, ValueError, RuntimeError or MemoryError with a reason to be logged."""
+    """Makes engines; an exception of any kind says why it cannot. What is no coroutine may read files, and block."""
 
     async def fetch(self, model: Model) -> None:
         """Bring the model's files here; nothing to do where they are. Cancelled, it can go on another time."""
@@ -41,7 +42,10 @@ class Loader(Protocol):
         """Return the memory that is left for models."""
 
     def load(self, model: Model) -> Engine:
-        """Load it; blocks."""
+        """Load it."""
+
+    def unload(self, engines: list[Engine | None]) -> None:
+        """Empty `engines`, the last that holds them, and give the memory back."""
 
     def scheduler(self, model: Model) -> Scheduler:
         """Return who shares the device that it runs on."""
@@ -68,8 +72,12 @@ class Use:
     scheduler: Scheduler
 
 
+class _NoRoomError(Exception):
+    """There is no room for a model beside those that are used."""
+
+
 class _Slot:
-    """What is known of one model."""
+    """What is known of one model; `users` are those who use it or wait for it."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -80,7 +88,7 @@ class _Slot:
         self.loading: asyncio.Task[None] | None = None
         self.doing = "loaded"
         self.lost = asyncio.Event()
-        self.failure: SttError | None = None
+        self.failure = ""
         self.failures = 0
         self.retry_at = 0.0
 
@@ -115,9 +123,10 @@ class Keeper:
 
     async def __aenter__(self) -> "Keeper":
         """Load what is loaded from the start; what has to be fetched first comes later."""
-        here = [slot for slot in map(self._slots.__getitem__, self._at_start) if self._loader.is_here(slot.model)]
+        slots = [self._slots[model] for model in self._at_start]
+        here = [slot for slot in slots if await in_background(self._loader.is_here, slot.model)]
         await asyncio.gather(*(self._begin(slot) for slot in here))
-        self._keeping = [asyncio.create_task(self._keep(self._slots[model])) for model in self._at_start]
+        self._keeping = [asyncio.create_task(self._keep(slot)) for slot in slots]
         return self
 
     async def __aexit__(
@@ -143,47 +152,55 @@ class Keeper:
         Raises SttError: INVALID_REQUEST, UNKNOWN_MODEL, UNSUPPORTED_LANGUAGE, MODEL_UNAVAILABLE, LANGUAGE_UNAVAILABLE.
         """
         asked = check(self.models, model, language)
-        choice = choose(asked, language)
-        try:
-            slot = await self._loaded(asked, wait_s)
-        except SttError:
-            if self._fallback in ("", model):
+        async with AsyncExitStack() as stack:
+            choice = choose(asked, language)
+            try:
+                slot = await stack.enter_async_context(self._loaded(asked, wait_s))
+            except SttError:
+                fallback = self.models.get(self._fallback)
+                if fallback is None or fallback is asked or (model in self._slots and not knows(fallback, language)):
+                    raise
+                choice = choose_instead(fallback, asked, language)
+                slot = await stack.enter_async_context(self._loaded(fallback, wait_s))
+            engine = slot.engine
+            assert engine is not None
+            try:
+                yield Use(choice, engine, self._loader.scheduler(slot.model))
+            except EngineLostError as error:
+                if slot.engine is engine:
+                    slot.engine = None
+                    self._fail(slot, error)
+                    slot.lost.set()
                 raise
-            instead = self.models[self._fallback]
-            choice = choose_instead(instead, asked, language)
-            slot = await self._loaded(instead, wait_s)
-        engine = slot.engine
-        assert engine is not None
-        slot.users += 1
-        try:
-            yield Use(choice, engine, self._loader.scheduler(slot.model))
-        except EngineLostError:
-            if slot.engine is engine:
-                slot.engine = None
-                self._fail(slot, "stopped working", EngineLostError(slot.model.id))
-                slot.lost.set()
-            raise
-        finally:
-            slot.users -= 1
-            slot.used_at = self._now()
 
-    async def _loaded(self, model: Model, wait_s: float) -> _Slot:
-        """Return the model's slot when it is loaded; SttError (MODEL_UNAVAILABLE) when it is not in time."""
+    @asynccontextmanager
+    async def _loaded(self, model: Model, wait_s: float) -> AsyncIterator[_Slot]:
+        """Give the model's slot, loaded; SttError (MODEL_UNAVAILABLE) when it is not in time.
+
+        Who waits for a model counts as using it, so that it is there still when his turn comes.
+        """
         slot = self._slots.get(model.id)
         if slot is None:
             message = f"The model {model.id} is not loaded here."
             raise SttError(Reason.MODEL_UNAVAILABLE, message, retry_after_s=_MAX_RETRY_S)
-        if slot.engine is None and (slot.loading or self._now() >= slot.retry_at):
-            # All who ask for it meanwhile wait for the same loading, and none of them ends it by leaving.
-            await asyncio.wait({self._begin(slot)}, timeout=wait_s)
-        if slot.engine is not None:
-            return slot
+        slot.users += 1
+        try:
+            if slot.engine is None and (slot.loading or self._now() >= slot.retry_at):
+                # All who ask for it meanwhile wait for the same loading, and none of them ends it by leaving.
+                await asyncio.wait({self._begin(slot)}, timeout=wait_s)
+            if slot.engine is None:
+                raise self._unavailable(slot)
+            yield slot
+        finally:
+            slot.users -= 1
+            slot.used_at = self._now()
+
+    def _unavailable(self, slot: _Slot) -> SttError:
         if slot.loading is not None:
-            message = f"The model {model.id} is being {slot.doing}; try again soon."
-            raise SttError(Reason.MODEL_UNAVAILABLE, message, retry_after_s=_SOON_S)
-        assert slot.failure is not None
+            message = f"The model {slot.model.id} is being {slot.doing}; try again soon."
+            return SttError(Reason.MODEL_UNAVAILABLE, message, retry_after_s=_SOON_S)
         left_s = max(1.0, slot.retry_at - self._now())
-        raise SttError(slot.failure.reason, slot.failure.message, retry_after_s=left_s)
+        return SttError(Reason.MODEL_UNAVAILABLE, slot.failure, retry_after_s=left_s)
 
     async def _keep(self, slot: _Slot) -> None:
         """Have a model loaded for as long as the service runs."""
@@ -203,51 +220,66 @@ class Keeper:
         model = slot.model
         began = self._now()
         try:
-            if not self._loader.is_here(model):
+            if not await in_background(self._loader.is_here, model):
                 slot.doing = "downloaded"
                 _log.info("downloading", model=model.id)
                 await self._loader.fetch(model)
             slot.doing = "loaded"
             async with self._one_load:
-                slot.memory_mib = self._loader.need_mib(model)
-                self._make_room(slot)
-                slot.engine = await asyncio.to_thread(self._loader.load, model)
+                slot.memory_mib = await in_background(self._loader.need_mib, model)
+                await self._make_room(slot)
+                slot.engine = await in_background(self._loader.load, model)
             slot.used_at = self._now()
-            slot.failure, slot.failures = None, 0
+            slot.failures = 0
             _log.info("model loaded", model=model.id, seconds=round(self._now() - began, 1))
-        except SttError as error:
-            self._fail(slot, error.message, error)
-        except (OSError, ValueError, RuntimeError, MemoryError) as error:
-            message = f"The model {model.id} could not be {slot.doing}; it will be tried again."
-            self._fail(slot, str(error), SttError(Reason.MODEL_UNAVAILABLE, message, retry_after_s=_SOON_S))
+        except _NoRoomError as error:
+            # It is the others' fault, and may be over at any moment: whoever asks finds out.
+            slot.failure, slot.retry_at = str(error), self._now() + self._limits.retry_s
+            _log.warning("model not loaded", model=model.id, why=slot.failure)
+        except Exception as error:  # of the hub, of three libraries and of a GPU; others must go on being served
+            self._fail(slot, error)
         finally:
             slot.loading = None
 
-    def _fail(self, slot: _Slot, why: str, failure: SttError) -> None:
+    def _fail(self, slot: _Slot, error: Exception) -> None:
         delay_s = min(_MAX_RETRY_S, self._limits.retry_s * 2**slot.failures)
         slot.failures += 1
-        slot.failure, slot.retry_at = failure, self._now() + delay_s
+        slot.retry_at = self._now() + delay_s
+        what = "stopped working" if isinstance(error, EngineLostError) else f"could not be {slot.doing}"
+        slot.failure = f"The model {slot.model.id} {what}; it will be tried again."
+        cause = error.__cause__ or error
+        why = str(cause) or type(cause).__name__
         _log.warning("model not available", model=slot.model.id, why=why, retry_in_s=delay_s)
 
-    def _make_room(self, slot: _Slot) -> None:
-        """Unload what nobody uses until `slot` fits, the longest unused first; SttError where that is not enough."""
-        idle = [each for each in self._slots.values() if each.engine is not None and not each.users]
-        idle = [each for each in idle if each.model.id not in self._at_start]
-        for each in [None, *sorted(idle, key=lambda each: each.used_at)]:
-            if each is not None:
-                _log.info("unloading", model=each.model.id, to_make_room_for=slot.model.id)
-                each.engine = None
-            if self._fits(slot):
-                return
-        raise SttError(
-            Reason.MODEL_UNAVAILABLE,
-            f"There is no room for the model {slot.model.id} beside those that are being used.",
-            retry_after_s=_SOON_S,
-        )
+    async def _make_room(self, slot: _Slot) -> None:
+        """Unload what nobody uses until `slot` fits, the longest unused first. Raises _NoRoomError."""
+        loaded = [each for each in self._slots.values() if each.engine is not None and not each.model.is_embedded]
+        idle = [each for each in loaded if not each.users and each.model.id not in self._at_start]
+        leaving = sorted(idle, key=lambda each: each.used_at)
+        free_mib = self._loader.free_mib()
+        # Nobody leaves for what will not fit all the same.
+        if not self._fits(slot, [each for each in loaded if each not in idle], free_mib + _memory_mib(idle)):
+            raise _NoRoomError(f"There is no room for the model {slot.model.id} beside those that are in use.")
+        while not self._fits(slot, loaded, free_mib):
+            if not leaving:
+                raise _NoRoomError(f"There is no room for the model {slot.model.id}, though others have left.")
+            each = leaving.pop(0)
+            _log.info("unloading", model=each.model.id, to_make_room_for=slot.model.id)
+            loaded.remove(each)
+            engines = [each.engine]
+            each.engine = None
+            await in_background(self._loader.unload, engines)
+            free_mib = self._loader.free_mib()
 
-    def _fits(self, slot: _Slot) -> bool:
-        others = [each for each in self._slots.values() if each.engine is not None]
-        together_mib = slot.memory_mib + sum(each.memory_mib for each in others)
-        if len(others) >= self._limits.max_models or together_mib > (self._limits.memory_mib or float("inf")):
-            return False
-        return slot.memory_mib <= self._loader.free_mib()
+    def _fits(self, slot: _Slot, others: Sequence[_Slot], free_mib: float) -> bool:
+        """Return whether settings and memory allow for `slot` beside `others`."""
+        if slot.model.is_embedded:
+            return True
+        limits = self._limits
+        together_mib = slot.memory_mib + _memory_mib(others)
+        is_allowed = len(others) < limits.max_models and together_mib <= (limits.memory_mib or float("inf"))
+        return is_allowed and slot.memory_mib <= free_mib
+
+
+def _memory_mib(slots: Sequence[_Slot]) -> float:
+    return sum(slot.memory_mib for slot in slots)

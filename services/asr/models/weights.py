@@ -7,6 +7,7 @@ Source: `ctranslate2.specs.model_spec.ModelSpec.save`.
 
 import math
 import os
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,10 @@ from typing import BinaryIO
 _MIB = 1024 * 1024
 _ARCHITECTURE = b"WhisperSpec"
 _FIRST_LAYER = b"encoder/conv1/weight"
+_EMBEDDINGS = b"decoder/embeddings/weight"
+_DECODER_LAYER = re.compile(rb"decoder/layer_(\d+)/")
+_MULTILINGUAL_TOKENS = 51_865
+_STATES = 1500
 # The format of every Whisper model so far, and the numbers that may be those of later ones.
 _FORMAT = 6
 _LATER_FORMATS = range(_FORMAT + 1, 100)
@@ -24,14 +29,31 @@ _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int16": 2}
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How many numbers they are, and how many bands of sound the model hears (`mels`; 0: that cannot be told)."""
+    """How many `numbers` they are, and of the model: the bands of sound it hears, its tokens, and its decoder's size.
+
+    0 stands for what cannot be told.
+    """
 
     numbers: int
-    mels: int
+    mels: int = 0
+    vocabulary: int = 0
+    decoder_layers: int = 0
+    width: int = 0
 
-    def loaded_mib(self, compute_type: str) -> float:
-        """Return the memory they take; `compute_type` is one of CTranslate2's, neither auto nor default."""
-        return self.numbers * _BYTES.get(compute_type, 1) / _MIB
+    @property
+    def is_multilingual(self) -> bool:
+        """Whether it has marks for languages, by the number of its tokens, as CTranslate2 tells it."""
+        return self.vocabulary >= _MULTILINGUAL_TOKENS or not self.vocabulary
+
+    def loaded_mib(self, compute_type: str, utterances: int) -> float:
+        """Return about how much memory they take, and what as many utterances at once add while they are decoded.
+
+        That is the keys and values of all encoder states in all decoder layers, which is most of it. `compute_type` is
+        one of CTranslate2's, neither auto nor default.
+        """
+        values = 2 * self.decoder_layers * _STATES * self.width * utterances
+        value_bytes = 2 if compute_type.endswith("float16") else 4
+        return (self.numbers * _BYTES.get(compute_type, 1) + values * value_bytes) / _MIB
 
 
 def read(path: Path) -> Weights:
@@ -49,7 +71,7 @@ def read(path: Path) -> Weights:
             if number not in (_FORMAT, *_LATER_FORMATS) or _string(file) != _ARCHITECTURE:
                 raise ValueError(f"{path.name} is not a Whisper model of CTranslate2.")
             if number in _LATER_FORMATS:  # whether it can be read is for CTranslate2 to say
-                return Weights(size_bytes // 2, 0)
+                return Weights(size_bytes // 2)
             weights = _variables(file)
         except struct.error:
             raise ValueError(f"{path.name} is cut off.") from None
@@ -60,7 +82,7 @@ def read(path: Path) -> Weights:
 
 def _variables(file: BinaryIO) -> Weights:
     """Go from one variable to the next, to the end of what the file says it holds."""
-    numbers = mels = 0
+    numbers = mels = vocabulary = layers = width = 0
     _revision, count = _unpack(file, "II")
     for _ in range(count):
         name = _string(file)
@@ -71,10 +93,14 @@ def _variables(file: BinaryIO) -> Weights:
         numbers += math.prod(dimensions)
         if name == _FIRST_LAYER and rank == 3:
             mels = dimensions[1]
+        elif name == _EMBEDDINGS and rank == 2:
+            vocabulary, width = dimensions
+        elif layer := _DECODER_LAYER.match(name):
+            layers = max(layers, int(layer[1]) + 1)
     (count,) = _unpack(file, "I")
     for _ in range(2 * count):
         _string(file)
-    return Weights(numbers, mels)
+    return Weights(numbers, mels, vocabulary, layers, width)
 
 
 def _string(file: BinaryIO) -> bytes:
