@@ -26,7 +26,7 @@ BUF := build/node/node_modules/.bin/buf
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
 
-run: $(VENV)/.extra-local ## Start everything here and stay in the foreground (Ctrl-C ends it)
+run: $(VENV)/.extra-local ## Start everything here and stay in the foreground (Ctrl-C ends it; MODELS=small for Whisper)
 	@exec docker/local/stack.sh run
 
 up: $(VENV)/.extra-local ## Start everything in the background; returns when healthy
@@ -60,11 +60,16 @@ proto-baseline: $(BUF) ## Make today's protos what `buf breaking` compares with 
 prove: $(VENV)/.extra-test ## Prove the books: 10,000 sequences of events, 220 kills (half an hour)
 	PROVE=long HF_HUB_OFFLINE=1 python -m pytest -s tests/prove
 
+test-model: ## Train the tests' Whisper model anew, in .venv-torch (DIGITS_DIR=<Free Spoken Digit Dataset>; an hour)
+	@$(MAKE) VENV=.venv-torch .venv-torch/.extra-test-model
+	@.venv-torch/bin/pip install --quiet --no-deps openai-whisper==20250625
+	.venv-torch/bin/python -m tests.models $(MODEL_ARGS)
+
 bench: $(VENV)/.extra-bench ## Measure speed, memory and accuracy (BENCH_DATA=<folder of labelled speech>)
 	HF_HUB_OFFLINE=1 python -m tests.bench $(BENCH_ARGS)
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) build
+	rm -rf $(VENV) .venv-torch build
 
 $(VENV)/.extra-%: pyproject.toml protos/generate.py $(PROTOS)
 	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed, and none was found (PYTHON=... names one)."; exit 1; fi

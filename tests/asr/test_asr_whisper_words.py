@@ -1,0 +1,116 @@
+"""Tokens become words, and words have their places: what must hold for any text and any attention."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from faster_whisper.tokenizer import Tokenizer
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer as Pieces
+
+from services.asr.engine import Hypothesis, SpokenWord, join
+from services.asr.engines.whisper_words import ALIGNMENT_FRAME, Span, cut
+from services.asr.language import SpokenLanguage
+from services.asr.segmenter import Chunk
+from services.asr.timing import within_speech
+from tests.asr.digits import DIGITS
+
+PIECES = Pieces.from_file(str(DIGITS / "tokenizer.json"))
+
+
+def words_of(text: str, language: str) -> tuple[tuple[SpokenWord, ...], tuple[Span, ...]]:
+    """The words of a text of which each token was said in a frame of its own."""
+    tokenizer = Tokenizer(PIECES, True, "transcribe", language)
+    tokens = tokenizer.encode(text)
+    return cut(tokenizer, tokens, [0.5] * len(tokens), [(place, place) for place in range(len(tokens) + 1)])
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("en", " Don't stop: it's 3.5 (three and a half) miles, Mr. Smith!"),
+        ("de", " Fünf Äpfel, »bitte« - und schöne Grüße."),
+        ("zh", "我用 Python 写程序，你呢？"),
+        ("ja", "今日は Tokyo に行きます。"),
+        ("th", "สวัสดีครับ"),
+        ("ru", " Да, конечно."),
+    ],
+)
+def test_words_joined_are_the_text(language: str, text: str) -> None:
+    words, _ = words_of(text, language)
+    assert join(words) == text.strip()
+    assert len(words) > 1
+
+
+def test_words_of_scripts_without_spaces_are_attached_and_others_are_not() -> None:
+    assert all(word.attached for word in words_of("你好吗", "zh")[0])
+    assert not any(word.attached for word in words_of(" how are you", "en")[0])
+
+
+def test_marks_belong_to_the_words_they_stand_at() -> None:
+    assert [word.text for word in words_of(' "Yes," he said.', "en")[0]] == ['"Yes,"', "he", "said."]
+
+
+@given(
+    st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]) | st.just(" "), max_size=40),
+    st.sampled_from(["en", "zh", "ru"]),
+)
+def test_no_letter_is_lost_and_every_word_has_a_place(text: str, language: str) -> None:
+    words, spans = words_of(text, language)
+    assert join(words).replace(" ", "") == text.replace(" ", "")
+    assert len(words) == len(spans)
+    assert all(0 <= start <= end for start, end in spans)
+    assert all(before[0] <= after[0] for before, after in pairwise(spans))
+
+
+def test_a_word_lasts_from_its_first_token_to_the_next_words() -> None:
+    _, spans = words_of(" one two", "en")
+    assert spans == ((0, ALIGNMENT_FRAME), (ALIGNMENT_FRAME, 2 * ALIGNMENT_FRAME))
+
+
+positions = st.lists(st.integers(0, 160_000), min_size=2, max_size=20).map(sorted)
+
+
+@given(positions, positions)
+def test_words_stay_in_order_and_out_of_pauses(voiced: list[int], borders: list[int]) -> None:
+    runs = tuple((start, end) for start, end in zip(voiced[::2], voiced[1::2], strict=False) if end > start)
+    chunk = Chunk(0, np.zeros(160_000, np.int16), runs, 0)
+    placed = within_speech(list(pairwise(borders)), chunk)
+    assert all(start <= end for start, end in placed)
+    assert all(before[1] <= after[0] for before, after in pairwise(placed))
+    for start, end in placed:
+        pauses = [(a, b) for (_, a), (b, _) in pairwise(runs) if b - a >= 3_200]
+        if any(start < b and end > a for a, b in runs):
+            assert not any(start < a and b < end for a, b in pauses)
+
+
+def heard(language: str, certainty: float) -> Hypothesis:
+    return Hypothesis((SpokenWord("word", (-0.1,)),), language=language, certainty=certainty)
+
+
+async def test_a_language_that_was_asked_for_stays() -> None:
+    language = SpokenLanguage("de")
+    language.hear(heard("en", 0.99))
+    async with language.known() as code:
+        assert code == "de"
+
+
+async def test_a_clear_first_chunk_tells_the_language() -> None:
+    language = SpokenLanguage("")
+    language.hear(heard("es", 0.8))
+    assert language.code == "es"
+
+
+async def test_what_is_doubtful_is_listened_to_again_and_then_the_likeliest_is_taken() -> None:
+    language = SpokenLanguage("")
+    for code, certainty in (("es", 0.3), ("pt", 0.4), ("es", 0.2)):
+        assert language.code == ""
+        language.hear(heard(code, certainty))
+    assert language.code == "es"
+
+
+async def test_noise_tells_no_language() -> None:
+    language = SpokenLanguage("")
+    language.hear(Hypothesis((), language="en", certainty=0.9))
+    assert (language.code, language.best) == ("", "")
