@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import edge_alone, live, memory, metering, report, speakers, speed, start, words
+from tests.bench import edge_alone, gpu, live, memory, metering, report, speakers, speed, start, whisper, words
 from tests.bench.data import BenchData
 from tests.bench.figures import Figure, Measured
 from tests.bench.plan import Plan
@@ -17,6 +17,8 @@ _FOLDER = Path("build/bench")
 _ON_OWN: dict[str, Callable[[Plan, Path], Measured]] = {
     "edge-alone": edge_alone.measure,
     "metering": metering.measure,
+    "whisper": whisper.measure,
+    "gpu": gpu.measure,
 }
 # Speed first, while the machine is cool.
 _ON_WHEEL: dict[str, Callable[[System, Plan], Measured]] = {
@@ -24,6 +26,7 @@ _ON_WHEEL: dict[str, Callable[[System, Plan], Measured]] = {
     "speed": speed.measure,
     "live": live.measure,
     "live-load": live.measure_load,
+    "whisper-live": whisper.measure_live,
     "silence": live.measure_silence,
     "memory": memory.measure,
 }
@@ -35,7 +38,7 @@ _ON_DATA: dict[str, Callable[[System, Plan, BenchData], Measured]] = {
     "speakers": speakers.measure_words,
     "live-wer": live.measure_wer,
 }
-_SETTINGS = {"live-load": live.LOAD_SETTINGS}
+_SETTINGS = {"live-load": live.LOAD_SETTINGS, "whisper-live": whisper.LIVE_SETTINGS}
 
 
 def main() -> int:

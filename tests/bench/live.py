@@ -18,10 +18,10 @@ from services.common.audio import SAMPLE_RATE
 from tests.bench.data import BenchData, Samples, decode, looped, pcm_messages, wav_bytes, wheel_recordings
 from tests.bench.figures import Figure, Measured, Target
 from tests.bench.latency import ENDPOINT_S, Latencies, percentiles, score
-from tests.bench.microphone import Heard, Speech, listen_to_all, speeches
+from tests.bench.microphone import READING, Heard, Speech, Talk, listen_to_all, speeches
 from tests.bench.plan import Plan
 from tests.bench.scoring import plain_words, word_error_rate
-from tests.bench.system import MemorySampler, System, tree_rss
+from tests.bench.system import EMBEDDED_MODEL, MemorySampler, System, tree_rss
 
 # The load that breaks it shall be the engine's, not a limit that is set.
 LOAD_SETTINGS = {"ASR_MAX_SESSIONS": "256", "ASR_MAX_WAITING": "1024"}
@@ -37,13 +37,14 @@ _SILENCE_S, _QUICK_SILENCE_S = 1800, 180
 _SILENCE_GROWTH_MIB = 16
 _ROOM_LEVEL = 4.0
 _RPC_S = 1800.0
+_WARM_UP_S = 60.0
 _MIB = 1024 * 1024
 
 
 def measure(system: System, plan: Plan) -> Measured:
     """Hold four sessions alone, beside a file, and beside a file whose speakers are told apart."""
     plan.say(f"live: {_FEW} sessions")
-    _warm_up(system)
+    warm_up(system)
     alone, heard = _latencies(system, _FEW, plan.live_s)
     final_ms = _ms(alone.final_s)
     figures = [*_few_figures(alone, heard)]
@@ -70,45 +71,59 @@ def measure(system: System, plan: Plan) -> Measured:
 
 def measure_load(system: System, plan: Plan) -> Measured:
     """Hold twelve sessions and, with `--long`, more and more until finals come too late."""
-    _warm_up(system)
-    series: dict[str, list[float]] = {"sessions": [], "first_p95_s": [], "final_p50_s": [], "final_p95_s": []}
-    figures = []
+    warm_up(system)
     counts = [_FEW, _MANY]
     if plan.long:
         counts += range(_MANY + _STEP // 2, _MOST + 1, _STEP)
+    figures, series = hold(system, plan, READING, counts, _MANY, "live")
+    return Measured(figures, {"live_load": series})
+
+
+def warm_up(system: System, talk: Talk = READING) -> None:
+    """Post a file of what the sessions will say."""
+    (speech,) = talk.speeches(1, _WARM_UP_S)
+    system.transcribe(wav_bytes(speech.samples), diarize=True, model=talk.model)
+
+
+def hold(
+    system: System, plan: Plan, talk: Talk, counts: Sequence[int], target_at: int | None, name: str
+) -> tuple[list[Figure], dict[str, list[float]]]:
+    """Hold more and more sessions, up to the first count at which finals come too late, but at least `target_at`."""
+    series: dict[str, list[float]] = {"sessions": [], "first_p95_s": [], "final_p50_s": [], "final_p95_s": []}
+    figures = []
     broke_at = None
     for count in counts:
-        plan.say(f"live-load: {count} sessions")
+        plan.say(f"{name}: {count} sessions")
         with _busy_cores(system) as busy:
-            latencies, heard = _latencies(system, count, plan.live_s)
+            latencies, heard = _latencies(system, count, plan.live_s, talk)
         behind = _behind(heard)
-        plan.say(f"live-load: finals {_listed(_ms(latencies.final_s))}, {len(behind)} behind")
+        plan.say(f"{name}: finals {_listed(_ms(latencies.final_s))}, {len(behind)} behind")
         firsts, finals = _ms(latencies.first_s), _ms(latencies.final_s)
         series["sessions"].append(count)
         series["first_p95_s"].append(firsts[1] / 1000)
         series["final_p50_s"].append(finals[0] / 1000)
         series["final_p95_s"].append(finals[1] / 1000)
-        target = Target(_MANY_FINAL_MS) if count == _MANY else None
+        is_target = count == target_at
+        target = Target(_MANY_FINAL_MS) if is_target else None
         note = (
             f"finals {_listed(finals)}, first partials {_listed(firsts)}, {_partials(latencies)}; {busy()}; {_load()}"
         )
-        figures.append(Figure(f"live finals p95, {count} sessions", finals[1], "ms", target, note=note))
+        figures.append(Figure(f"{name} finals p95, {count} sessions", finals[1], "ms", target, note=note))
         figures.append(
             Figure(
-                f"live sessions that fell behind, of {count}",
+                f"{name} sessions that fell behind, of {count}",
                 len(behind),
-                target=Target(0) if count == _MANY else None,
+                target=Target(0) if is_target else None,
                 note="; ".join(sorted({told.error or f"over {told.closing_s:.1f} s after" for told in behind}))[:200],
             )
         )
-        if count >= _MANY and (finals[1] > _MANY_FINAL_MS or behind):
+        if count >= (target_at or 0) and (finals[1] > _MANY_FINAL_MS or behind):
             broke_at = count
             break
     why = "the first with late finals or a session behind" if broke_at else f"not reached by {counts[-1]} sessions"
-    figures.append(
-        Figure("live sessions at which it breaks", broke_at, note=why if plan.long else f"{why}; only with --long")
-    )
-    return Measured(figures, {"live_load": series})
+    more = "" if broke_at or plan.long or target_at is None else "; more only with --long"
+    figures.append(Figure(f"{name} sessions at which it breaks", broke_at, note=why + more))
+    return figures, series
 
 
 def measure_wer(system: System, plan: Plan, data: BenchData) -> Measured:
@@ -211,19 +226,15 @@ def _churn(name: str, latencies: Latencies) -> Figure:
     return Figure(name, latencies.churn, target=Target(_CHURN), note=note)
 
 
-def _latencies(system: System, count: int, seconds: float) -> tuple[Latencies, list[Heard]]:
-    said = speeches(count, seconds)
-    heard = asyncio.run(listen_to_all(system, [speech.samples for speech in said], count))
+def _latencies(system: System, count: int, seconds: float, talk: Talk = READING) -> tuple[Latencies, list[Heard]]:
+    said = talk.speeches(count, seconds)
+    heard = asyncio.run(listen_to_all(system, [speech.samples for speech in said], count, talk.model))
     return score(said, heard), heard
 
 
 def _behind(heard: Sequence[Heard]) -> list[Heard]:
     """Return the sessions that failed, or still had finals to send when silence had long told their end."""
     return [told for told in heard if told.error or told.closing_s > _MANY_FINAL_MS / 1000]
-
-
-def _warm_up(system: System) -> None:
-    system.transcribe(wav_bytes(wheel_recordings()), diarize=True)
 
 
 @contextmanager
@@ -267,7 +278,7 @@ def _hear(system: System, parts: Sequence[Samples]) -> list[tuple[float, str]]:
 
     def requests() -> Iterator[asr_pb2.TranscribeRequest]:
         live = asr_pb2.LiveConfig(interim_results=True)
-        config = asr_pb2.TranscribeConfig(model="moonshine-tiny-en", language="en", live=live)
+        config = asr_pb2.TranscribeConfig(model=EMBEDDED_MODEL, language="en", live=live)
         yield asr_pb2.TranscribeRequest(config=config)
         for part in parts:
             for message in pcm_messages(part.tobytes()):

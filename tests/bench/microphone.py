@@ -6,7 +6,7 @@ What is said, and when it is said, is known from the energy of the clips; what w
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -14,7 +14,7 @@ import numpy as np
 
 from services.common.audio import SAMPLE_RATE
 from tests.bench.data import Joiner, Samples, Span, voiced_spans, wheel_clips
-from tests.bench.system import System
+from tests.bench.system import EMBEDDED_MODEL, System
 
 FRAME_S = 0.1
 _MARGIN_S = 0.15
@@ -30,6 +30,14 @@ class Speech:
 
     samples: Samples
     spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True)
+class Talk:
+    """What sessions say, and to which model; `speeches` makes it for so many sessions of so many seconds each."""
+
+    model: str
+    speeches: Callable[[int, float], list[Speech]]
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,9 @@ def speeches(count: int, seconds: float) -> list[Speech]:
     return [_lay_out(utterances, seconds, rng) for _ in range(count)]
 
 
+READING = Talk(EMBEDDED_MODEL, speeches)
+
+
 def _lay_out(utterances: Sequence[tuple[Samples, float, float]], seconds: float, rng: np.random.Generator) -> Speech:
     joiner = Joiner()
     spans = []
@@ -92,7 +103,9 @@ def _lay_out(utterances: Sequence[tuple[Samples, float, float]], seconds: float,
     return Speech(joiner.joined(), tuple(spans))
 
 
-async def listen_to_all(system: System, recordings: Sequence[Samples], at_once: int) -> list[Heard]:
+async def listen_to_all(
+    system: System, recordings: Sequence[Samples], at_once: int, model: str = EMBEDDED_MODEL
+) -> list[Heard]:
     """Hold a session with the edge for each recording, `at_once` at a time; they begin spread over a second."""
     address = system.address("edge")
     places = asyncio.Semaphore(at_once)
@@ -101,7 +114,7 @@ async def listen_to_all(system: System, recordings: Sequence[Samples], at_once: 
         async with places:
             await asyncio.sleep(number % at_once / at_once)
             try:
-                return await _listen(client, address, samples)
+                return await _listen(client, address, model, samples)
             except aiohttp.ClientError as error:
                 return Heard(error=repr(error))
 
@@ -109,10 +122,10 @@ async def listen_to_all(system: System, recordings: Sequence[Samples], at_once: 
         return await asyncio.gather(*(one(number, samples) for number, samples in enumerate(recordings)))
 
 
-async def _listen(client: aiohttp.ClientSession, address: str, samples: Samples) -> Heard:
+async def _listen(client: aiohttp.ClientSession, address: str, model: str, samples: Samples) -> Heard:
     heard = Heard()
     async with client.ws_connect(f"ws://{address}/v1/stream", max_msg_size=0) as socket:
-        await socket.send_json({"model": "moonshine-tiny-en", "language": "en"})
+        await socket.send_json({"model": model, "language": "en"})
         ready = await socket.receive_json(timeout=_CLOSING_S)
         if ready.get("status") != "ready":
             return Heard(error=str(ready))

@@ -31,6 +31,7 @@ from tests.bench.account import Account, paid_account
 from tests.bench.scoring import SpeakerTurn, TimedWord
 
 PROGRAMS = ("asr", "diarize", "summarize", "edge")
+EMBEDDED_MODEL = "moonshine-tiny-en"
 _HOST = "127.0.0.1"
 _START_S = 60.0
 _STOP_S = 10.0
@@ -121,15 +122,15 @@ class System:
         """Return host:port of `program`."""
         return f"{_HOST}:{self._ports[program]}"
 
-    def transcribe(self, media: bytes, *, diarize: bool) -> Answer:
+    def transcribe(self, media: bytes, *, diarize: bool, model: str = EMBEDDED_MODEL) -> Answer:
         """Post a file to the edge and return its JSON."""
-        return self.upload(iter((media,)), len(media), diarize=diarize)
+        return self.upload(iter((media,)), len(media), diarize=diarize, model=model)
 
-    def upload(self, media: Iterator[bytes], media_bytes: int, *, diarize: bool) -> Answer:
+    def upload(self, media: Iterator[bytes], media_bytes: int, *, diarize: bool, model: str = EMBEDDED_MODEL) -> Answer:
         """Post `media_bytes` of a file piece by piece, as they are made."""
         boundary = secrets.token_hex(16)
         head = (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="model"\r\n\r\nmoonshine-tiny-en\r\n'
+            f'--{boundary}\r\nContent-Disposition: form-data; name="model"\r\n\r\n{model}\r\n'
             f'--{boundary}\r\nContent-Disposition: form-data; name="diarize"\r\n\r\n{str(diarize).lower()}\r\n'
             f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="recording"\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"
@@ -183,20 +184,27 @@ class System:
                         turns.append(SpeakerTurn(str(event.turn.speaker), event.turn.start_s, event.turn.end_s))
         return turns
 
-    def recognize(self, pcm: Iterable[bytes], on_progress: Callable[[float], None]) -> None:
-        """Transcribe over gRPC, without the edge; `on_progress` is told the seconds of audio that are done."""
+    def recognize(
+        self, pcm: Iterable[bytes], on_progress: Callable[[float], None] = lambda _: None, model: str = EMBEDDED_MODEL
+    ) -> str:
+        """Transcribe English over gRPC, without the edge; `on_progress` is told the seconds of audio that are done."""
         with grpc.insecure_channel(f"{_HOST}:{self._ports['asr']}") as channel:
             stub = asr_pb2_grpc.AsrServiceStub(channel)
-            config = asr_pb2.TranscribeConfig(model="moonshine-tiny-en", language="en")
+            config = asr_pb2.TranscribeConfig(model=model, language="en")
 
             def requests() -> Iterator[asr_pb2.TranscribeRequest]:
                 yield asr_pb2.TranscribeRequest(config=config)
                 for message in pcm:
                     yield asr_pb2.TranscribeRequest(audio=message)
 
+            texts = []
             for event in stub.Transcribe(requests(), timeout=_REQUEST_S):
-                if event.WhichOneof("event") == "progress":
-                    on_progress(event.progress.processed_s)
+                match event.WhichOneof("event"):
+                    case "progress":
+                        on_progress(event.progress.processed_s)
+                    case "segment":
+                        texts.append(event.segment.text)
+        return " ".join(texts)
 
     def _wait_until_healthy(self, deadline: float) -> None:
         while time.monotonic() < deadline:
