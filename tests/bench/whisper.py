@@ -6,6 +6,7 @@ to 30 s. So the service is also measured without it. Where one of them is measur
 """
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -31,6 +32,7 @@ _COUNTS = (1, 4, 16)
 _MOST = _COUNTS[-1]
 _LENGTHS_S, _QUICK_LENGTHS_S = (20.0, 50.0), (10.0, 20.0)
 _SHORT, _SHORT_UNTIMED = 105, 5
+_TRIES = 2
 _OVER_LOCKED, _OVER_BEST = 2.0, 1.2
 _LIVE_COUNTS, _LIVE_STEP, _LIVE_MOST = (4, 8), 8, 96
 
@@ -52,8 +54,11 @@ def measure(plan: Plan, log_dir: Path) -> Measured:
     """Send recordings one, four and sixteen at a time to the service, in batches and not, and to the stock library."""
     recordings = digits.recordings(_MOST, _QUICK_LENGTHS_S if plan.quick else _LENGTHS_S)
     samples = [recording.samples for recording in recordings]
-    plan.say("whisper: stock, looking for its best")
-    tried = {name: _ask_stock(way, samples, (_MOST,))[_MOST].wall_s for name, way in _TUNED.items()}
+    tried = dict.fromkeys(_TUNED, math.inf)
+    for _ in range(1 if plan.quick else _TRIES):
+        for name, way in _TUNED.items():
+            plan.say(f"whisper: looking for the best of stock, {name}")
+            tried[name] = min(tried[name], _ask_stock(way, samples, (_MOST,))[_MOST].wall_s)
     best = min(tried, key=tried.__getitem__)
     turns: dict[str, list[_Runs]] = defaultdict(list)
     waits: list[tuple[float, float]] = []
@@ -111,24 +116,27 @@ def _ask_stock(way: Way, samples: Sequence[Samples], counts: Sequence[int]) -> _
 
 
 def _alone(log_dir: Path) -> tuple[float, float]:
-    """Return the seconds that a short recording takes when nothing else comes: decoded by 1 and by 16, in turns."""
+    """Return the seconds that a short recording takes when nothing else comes, and how many more where it may wait."""
     other_dir = log_dir / "by-16"
     other_dir.mkdir(exist_ok=True)
     with (
         System(log_dir, digits.SETTINGS) as by_1,
         System(other_dir, digits.SETTINGS | {"ASR_MAX_BATCH": "16"}) as by_16,
     ):
-        by_1_s: list[float] = []
-        by_16_s: list[float] = []
-        ways = [(by_1, by_1_s), (by_16, by_16_s)]
+        order = [by_1, by_16]
+        taken: list[dict[System, float]] = []
         for recording in digits.short_recordings(_SHORT):
             # Neither is always the first to hear a recording.
-            ways.reverse()
-            for system, seconds in ways:
-                started = time.monotonic()
-                _transcribe(system, recording.samples)
-                seconds.append(time.monotonic() - started)
-        return median(by_1_s[_SHORT_UNTIMED:]), median(by_16_s[_SHORT_UNTIMED:])
+            order.reverse()
+            taken.append({system: _seconds(system, recording.samples) for system in order})
+        settled = taken[_SHORT_UNTIMED:]
+        return median(each[by_1] for each in settled), median(each[by_16] - each[by_1] for each in settled)
+
+
+def _seconds(system: System, recording: Samples) -> float:
+    started = time.monotonic()
+    _transcribe(system, recording)
+    return time.monotonic() - started
 
 
 def _transcribe(system: System, recording: Samples) -> str:
@@ -185,18 +193,12 @@ def _errors(turns: _Turns, references: Sequence[str]) -> Figure:
 
 def _batching(turns: _Turns, waits: Sequence[tuple[float, float]]) -> list[Figure]:
     """Tell what batches cost one that comes alone, and what they would give many on a CPU."""
-    waited_ms = 1000 * median(by_16 - by_1 for by_1, by_16 in waits)
-    one_ms = 1000 * median(by_1 for by_1, _ in waits)
+    alone_ms, waited_ms = (1000 * median(column) for column in zip(*waits, strict=True))
+    note = f"of 2 s, which take {alone_ms:.1f} ms; decoded by 16 instead of by 1"
+    gained = _over(turns[_BY_8], turns[_OURS])
     return [
-        Figure(
-            "waiting for company costs a short request", waited_ms, "ms", note=f"of 2 s, which take {one_ms:.1f} ms"
-        ),
-        Figure(
-            f"whisper by 8 over by 1, {_MOST} at once",
-            _over(turns[_BY_8], turns[_OURS]),
-            alone=1.0,
-            note="why a CPU decodes one by one",
-        ),
+        Figure("waiting for company costs a short request", waited_ms, "ms", note=note),
+        Figure(f"whisper by 8 over by 1, {_MOST} at once", gained, alone=1.0, note="a CPU's default is by 1"),
     ]
 
 
