@@ -100,9 +100,12 @@ def _load() -> Decoder:
     return Decoder(lm=None, ds=2, silprob=0.1, loglevel="FATAL")
 
 
-def _arcs(graph: Sequence[Slot]) -> tuple[int, list[tuple[int, int, float, str | None]]]:
+_Arc = tuple[int, int, float] | tuple[int, int, float, str]
+
+
+def _arcs(graph: Sequence[Slot]) -> tuple[int, list[_Arc]]:
     """Return the last state and the arcs of the automaton that says every slot in turn."""
-    arcs: list[tuple[int, int, float, str | None]] = []
+    arcs: list[_Arc] = []
     ends = list(range(1, len(graph) + 1))
     spare = len(graph) + 1
     for start, (end, slot) in enumerate(zip(ends, graph, strict=True)):
@@ -111,7 +114,7 @@ def _arcs(graph: Sequence[Slot]) -> tuple[int, list[tuple[int, int, float, str |
             for word in alternative[:-1]:
                 arcs.append((state, spare, 1.0, word))
                 state, spare = spare, spare + 1
-            arcs.append((state, end, 1.0, alternative[-1] if alternative else None))
+            arcs.append((state, end, 1.0, alternative[-1]) if alternative else (state, end, 1.0))
     return len(graph), arcs
 
 

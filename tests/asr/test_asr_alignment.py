@@ -14,6 +14,7 @@ from stt.asr.v1 import asr_pb2 as pb
 from services.asr.aligner import Aligner
 from services.asr.alignment import ForcedAligner
 from tests.asr.conftest import Pcm, Serve
+from tests.asr.digits import spoken
 
 TRIED = "Ever tried, ever failed, no matter, try again, fail again, fail better."
 
@@ -34,6 +35,14 @@ def test_numerals_are_found_where_they_are_said(aligner: ForcedAligner, load: Ca
     assert plain is not None
     assert numerals is not None
     assert np.abs(np.array(plain) - numerals).max() <= 0.2 * 16_000
+
+
+def test_a_point_that_is_written_need_not_be_said() -> None:
+    saying = spoken("en", [3, 5, 7])
+    # A new one: pocketsphinx remembers the loudness of what it heard before.
+    spans = ForcedAligner().align(saying.pcm, ["3.5", "seven"])
+    assert spans is not None
+    assert [start for start, _ in spans] == pytest.approx([saying.spans[0][0], saying.spans[2][0]], abs=1_600)
 
 
 def test_a_word_no_dictionary_has_is_found_by_its_letters(aligner: ForcedAligner, load: Callable[[str], Pcm]) -> None:
