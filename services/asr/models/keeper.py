@@ -114,9 +114,8 @@ class Keeper:
         self._loader = loader
         self._limits = limits
         self._at_start = tuple(dict.fromkeys(at_start))
-        self._loadable = {*at_start, *on_demand}
         self._fallback = fallback
-        self._slots = {model: _Slot(models[model]) for model in self._loadable}
+        self._slots = {model: _Slot(models[model]) for model in (*at_start, *on_demand)}
         self._one_load = asyncio.Lock()
         self._keeping: list[asyncio.Task[None]] = []
         self._now = asyncio.get_running_loop().time

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
-import structlog
 
 from services.asr.device import Device
 from services.asr.engine import SAMPLE_RATE, Engine, Utterance
@@ -15,10 +14,6 @@ from services.asr.engines.whisper import Running, Whisper
 from services.asr.models import store, weights
 from services.asr.models.catalog import WEIGHTS, Model
 from services.asr.scheduler import Scheduler
-
-_EMBEDDED_MIB = 60.0
-
-_log = structlog.get_logger(__name__)
 
 
 class DeviceLoader:
@@ -60,9 +55,9 @@ class DeviceLoader:
         return model.is_embedded or model.folder is not None or store.find(model) is not None
 
     def need_mib(self, model: Model) -> float:
-        """Return the memory that the model takes once it is loaded."""
+        """Return the memory that the model takes once it is loaded; the embedded one is too small to count."""
         if model.is_embedded:
-            return _EMBEDDED_MIB
+            return 0.0
         running = self._running
         found = weights.read(store.found(model) / WEIGHTS)
         return found.loaded_mib(running.compute_type, running.workers * running.max_batch)
