@@ -52,6 +52,17 @@ async def refused(server: Server, model: str) -> Any:
     return error
 
 
+async def test_other_services_models_may_lie_in_the_same_folder(serve: Serve, model_dir: Path) -> None:
+    (model_dir / "qwen2.5-1.5b-instruct").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (model_dir / "qwen2.5-1.5b-instruct" / name).touch()
+    (model_dir / "diar_streaming_sortformer_4spk-v2.nemo").touch()
+    async with serve(model_dir=model_dir) as server:
+        found = set(await server.models())
+        assert {"first", "second", "third"} <= found
+        assert not [name for name in found if "qwen" in name or "sortformer" in name]
+
+
 async def test_a_model_that_is_loaded_from_the_start_answers_to_its_name(serve: Serve, model_dir: Path) -> None:
     async with serve(model_dir=model_dir, models=("first",)) as server:
         assert (await server.models())["first"].available

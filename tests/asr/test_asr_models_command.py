@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.asr.hub import Hub, hub
+from tests.hub import Hub, hub
 
 DIGITS = Path(__file__).parents[1] / "models" / "digits"
 REPOSITORY = "Systran/faster-whisper-small"

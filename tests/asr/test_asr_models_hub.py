@@ -15,8 +15,8 @@ from services.common.errors import Reason, SttError
 from services.common.rpc_errors import from_error
 from tests.asr.conftest import requests
 from tests.asr.digits import DIGITS, spoken
-from tests.asr.hub import Hub, hub
 from tests.edge.conftest import program
+from tests.hub import Hub, hub
 
 SAYING = spoken("en", [1, 2, 3])
 

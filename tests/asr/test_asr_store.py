@@ -14,8 +14,8 @@ from huggingface_hub import constants
 
 from services.asr.models import store, weights
 from services.asr.models.catalog import EMBEDDED, Model, Speed
-from services.asr.models.hub import HubError
-from tests.asr.hub import Hub, hub
+from services.common.hub import HubError
+from tests.hub import Hub, hub
 
 DIGITS = Path(__file__).parents[1] / "models" / "digits"
 WEIGHTS_BYTES = (DIGITS / "model.bin").stat().st_size

@@ -12,7 +12,7 @@ import pytest
 
 from services.asr.models.catalog import catalog
 from tests.asr.digits import DIGITS, spoken
-from tests.asr.hub import Hub, hub
+from tests.hub import Hub, hub
 from tests.system.conftest import started
 from tests.system.stack import Stack
 

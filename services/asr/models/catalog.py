@@ -102,8 +102,13 @@ def _folders(model_dir: Path) -> list[Path]:
 
 
 def _is_model(folder: Path) -> bool:
-    """Return whether a folder is meant to be a model; one that lacks a file is said to, when it is asked for."""
-    return (folder / WEIGHTS).is_file() or (folder / "config.json").is_file()
+    """Return whether a folder is meant to be a model; one that lacks a file is said to, when it is asked for.
+
+    Other services' models may lie beside them: those for transformers, which have their weights in another form.
+    """
+    if (folder / WEIGHTS).is_file():
+        return True
+    return (folder / "config.json").is_file() and not any(folder.glob("*.safetensors"))
 
 
 def _found(folder: Path, known: Model | None) -> Model:

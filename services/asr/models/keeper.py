@@ -17,8 +17,8 @@ from services.asr.engine import Engine, EngineLostError
 from services.asr.models.catalog import Model
 from services.asr.models.choice import Choice, check, choose, choose_instead, knows
 from services.asr.scheduler import Scheduler
-from services.asr.tasks import in_background
 from services.common.errors import Reason, SttError
+from services.common.tasks import in_background
 
 _MAX_RETRY_S = 300.0
 _SOON_S = 5.0

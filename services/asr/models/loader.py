@@ -1,6 +1,5 @@
 """Makes engines of models: brings their files here, measures what they need, and loads them on the device."""
 
-import asyncio
 import ctypes
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from services.asr.engines.whisper import Running, Whisper
 from services.asr.models import store, weights
 from services.asr.models.catalog import WEIGHTS, Model
 from services.asr.scheduler import Scheduler
+from services.common import hub_cache
 
 
 class DeviceLoader:
@@ -37,18 +37,7 @@ class DeviceLoader:
 
     async def fetch(self, model: Model) -> None:
         """Download the model's files in a process of its own: it can hang or be ended without any harm here."""
-        process = await asyncio.create_subprocess_exec(
-            *self._command, model.id, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-        )
-        try:
-            _, said = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.communicate()
-        if process.returncode:
-            lines = said.decode(errors="replace").strip().splitlines()
-            raise OSError(lines[-1] if lines else f"the download ended with {process.returncode}")
+        await hub_cache.apart(*self._command, model.id)
 
     def is_here(self, model: Model) -> bool:
         """Return whether the model's files are here; those of a folder that was given are what they are."""

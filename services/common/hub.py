@@ -1,4 +1,4 @@
-"""What a hub has of a repository, and the bytes of its files; how they are kept here is `store`'s business.
+"""What a hub has of a repository, and the bytes of its files; how they are kept here is `hub_cache`'s business.
 
 The hub is huggingface_hub's, with its settings (HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, HF_HUB_DOWNLOAD_TIMEOUT ...).
 Its `snapshot_download` is not used: that of 2.4 throws away what has come of a file when the process ends or the hub
@@ -8,9 +8,10 @@ does, and waits without end for a hub that takes connections and says nothing.
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 import httpx2
@@ -18,17 +19,6 @@ from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_session,
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import build_hf_headers, tqdm  # type: ignore[attr-defined]  # documented, not marked
 
-from services.asr.models.catalog import WEIGHTS
-
-# What faster-whisper reads; the weights come last, so that what is wrong with the rest shows early.
-FILES = (
-    "config.json",
-    "preprocessor_config.json",
-    "tokenizer.json",
-    "vocabulary.json",
-    "vocabulary.txt",
-    WEIGHTS,
-)
 _PAUSES_S = (0.5, 2.0)
 _TOO_MANY_REQUESTS = 429
 _PARTIAL_CONTENT = 206
@@ -56,13 +46,14 @@ class Listing:
     files: tuple[RemoteFile, ...]
 
 
-def listing(repository: str) -> Listing:
-    """Ask the hub for a repository's files. Raises HubError."""
+def listing(repository: str, patterns: Sequence[str]) -> Listing:
+    """Ask the hub for a repository's files whose names match one of `patterns`, the smallest first. Raises HubError."""
     with _in_a_sentence(repository):
         info = HfApi().model_info(repository, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-        names = {sibling.rfilename for sibling in info.siblings or ()}
+        names = [sibling.rfilename for sibling in info.siblings or ()]
         commit = _plain(info.sha)
-        return Listing(commit, tuple(_describe(repository, name, commit) for name in FILES if name in names))
+        files = [_describe(repository, name, commit) for name in names if any(fnmatch(name, each) for each in patterns)]
+        return Listing(commit, tuple(sorted(files, key=lambda file: file.size_bytes)))
 
 
 def fetch(file: RemoteFile, part: Path) -> None:
