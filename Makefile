@@ -17,19 +17,22 @@ export SUMMARIZE_ADDRESS ?= 127.0.0.1:$(SUMMARIZE_PORT)
 # Accounts, credits and keys: `make clean` leaves them. REDIS_URL names another store than the embedded one.
 export DATA_DIR ?= $(CURDIR)/.data
 
+# What `make run` installs; local,diarize-nemo,summarize-qwen adds the production engines (gigabytes).
+EXTRAS ?= local
+
 PROTOS := $(shell find protos -name '*.proto')
 BUF_VERSION := 1.75.0
 BUF := build/node/node_modules/.bin/buf
 
-.PHONY: help run up down test check lint types imports protos prove bench proto-baseline clean
+.PHONY: help run up down test test-engines test-model check lint types imports protos prove bench proto-baseline clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
 
-run: $(VENV)/.extra-local ## Start everything here and stay in the foreground (Ctrl-C ends it; MODELS=small for Whisper)
+run: $(VENV)/.extra-$(EXTRAS) ## Start everything here and stay in the foreground (Ctrl-C ends it; MODELS=small for Whisper)
 	@exec docker/local/stack.sh run
 
-up: $(VENV)/.extra-local ## Start everything in the background; returns when healthy
+up: $(VENV)/.extra-$(EXTRAS) ## Start everything in the background; returns when healthy
 	@exec docker/local/stack.sh up
 
 down: ## End what `make up` started
@@ -37,6 +40,10 @@ down: ## End what `make up` started
 
 test: $(VENV)/.extra-test ## Run the tests
 	HF_HUB_OFFLINE=1 python -m pytest
+
+test-engines: ## Run the tests of NeMo's and Qwen's engines, in .venv-engines (gigabytes)
+	@$(MAKE) VENV=.venv-engines .venv-engines/.extra-test-engines
+	HF_HUB_OFFLINE=1 .venv-engines/bin/python -m pytest tests/engines
 
 check: lint types imports protos ## Lint, types, import rules, proto lint, tests
 	@$(MAKE) test
@@ -69,7 +76,7 @@ bench: $(VENV)/.extra-bench ## Measure speed, memory and accuracy (BENCH_DATA=<f
 	HF_HUB_OFFLINE=1 python -m tests.bench $(BENCH_ARGS)
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) .venv-torch build
+	rm -rf $(VENV) .venv-engines .venv-torch build
 
 $(VENV)/.extra-%: pyproject.toml protos/generate.py $(PROTOS)
 	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed, and none was found (PYTHON=... names one)."; exit 1; fi

@@ -1,13 +1,11 @@
 """Starts the summary service: `python -m services.summarize`."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 from stt.summarize.v1 import summarize_pb2, summarize_pb2_grpc
 
 from services.common import logs
 from services.common.server import GrpcServer, run, serve
 from services.common.settings import load
-from services.summarize.engines.extractive.engine import ExtractiveEngine
+from services.summarize.choice import chosen
 from services.summarize.servicer import SummarizeServicer
 from services.summarize.settings import SummarizeSettings
 
@@ -16,8 +14,7 @@ _SERVICE = summarize_pb2.DESCRIPTOR.services_by_name["SummarizeService"].full_na
 
 
 async def _serve(settings: SummarizeSettings) -> None:
-    with ThreadPoolExecutor(settings.workers, "summarize") as executor:
-        engine = ExtractiveEngine(executor)
+    async with chosen(settings) as engine:
         servicer = SummarizeServicer(engine, settings.max_requests)
         server = GrpcServer(
             settings,

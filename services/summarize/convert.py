@@ -4,7 +4,7 @@ from stt.common.v1 import common_pb2
 from stt.summarize.v1 import summarize_pb2
 
 from services.common.errors import Reason, SttError
-from services.summarize.engine import Caveat, Delta, Style
+from services.summarize.engine import Caveat, Delta, Progress, Style
 
 MAX_TEXT_CHARS = 1_000_000
 
@@ -36,6 +36,12 @@ def read_request(request: summarize_pb2.SummarizeRequest) -> tuple[str, Style]:
 def write_delta(delta: Delta) -> summarize_pb2.SummarizeResponse:
     """Return the event that carries the next piece of a summary."""
     return summarize_pb2.SummarizeResponse(delta=delta.text)
+
+
+def write_progress(progress: Progress) -> summarize_pb2.SummarizeResponse:
+    """Return the event that says how far a long text has been summarized."""
+    parts = summarize_pb2.SummarizeProgress(parts_done=progress.parts_done, parts=progress.parts)
+    return summarize_pb2.SummarizeResponse(progress=parts)
 
 
 def write_finished(model: str, caveats: list[Caveat]) -> summarize_pb2.SummarizeResponse:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+NO_ACTION_ITEMS = "No action items were found."
+"""The whole summary where nobody committed to anything."""
+
 
 class Style(Enum):
     """The form of a summary."""
@@ -34,6 +37,21 @@ class Caveat:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How many parts of a text too long for one pass are done, never falling, and how many there are (it may grow)."""
+
+    parts_done: int
+    parts: int
+
+
+Event = Delta | Caveat | Progress
+
+
+class UnavailableError(Exception):
+    """An engine cannot be had now; the message is a sentence for callers."""
+
+
 class Engine(Protocol):
     """Shortens transcripts."""
 
@@ -42,9 +60,10 @@ class Engine(Protocol):
         """Name the model that runs."""
         ...
 
-    def summarize(self, text: str, style: Style) -> AsyncGenerator[Delta | Caveat, None]:
+    def summarize(self, text: str, style: Style) -> AsyncGenerator[Event, None]:
         """Yield the summary of a text that holds at least one visible character, and what is to be known about it.
 
-        Closing the generator, or cancelling the task that reads it, lets the engine go at its next step.
+        Closing the generator, or cancelling the task that reads it, lets the engine go at its next step. Raises
+        SttError where there can be no summary.
         """
         ...

@@ -7,8 +7,8 @@ import grpc
 from stt.summarize.v1 import summarize_pb2, summarize_pb2_grpc
 
 from services.common.errors import Reason, SttError
-from services.summarize.convert import read_request, write_delta, write_finished
-from services.summarize.engine import Caveat, Delta, Engine
+from services.summarize.convert import read_request, write_delta, write_finished, write_progress
+from services.summarize.engine import Caveat, Delta, Engine, Progress
 
 _RETRY_AFTER_S = 2.0
 
@@ -26,7 +26,7 @@ class SummarizeServicer(summarize_pb2_grpc.SummarizeServiceServicer):
         request: summarize_pb2.SummarizeRequest,
         context: "grpc.aio.ServicerContext[summarize_pb2.SummarizeRequest, summarize_pb2.SummarizeResponse]",
     ) -> AsyncIterator[summarize_pb2.SummarizeResponse]:
-        """Stream the summary's pieces, then the closing message."""
+        """Stream how far it is and the summary's pieces, then the closing message."""
         text, style = read_request(request)
         if self._running >= self._max_requests:
             raise SttError(
@@ -42,6 +42,8 @@ class SummarizeServicer(summarize_pb2_grpc.SummarizeServiceServicer):
                     match event:
                         case Delta():
                             yield write_delta(event)
+                        case Progress():
+                            yield write_progress(event)
                         case Caveat():
                             caveats.append(event)
             yield write_finished(self._engine.model, caveats)

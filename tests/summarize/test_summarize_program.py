@@ -39,5 +39,5 @@ async def test_help_prints_every_setting() -> None:
     )
     printed, _ = await program.communicate()
     assert program.returncode == 0
-    for name in ("SUMMARIZE_HOST", "SUMMARIZE_PORT", "SUMMARIZE_WORKERS", "SUMMARIZE_MAX_REQUESTS"):
+    for name in ("SUMMARIZE_HOST", "SUMMARIZE_PORT", "SUMMARIZE_MODEL", "SUMMARIZE_MAX_REQUESTS"):
         assert name in printed.decode()

@@ -6,16 +6,15 @@ from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from services.summarize.engine import Caveat, Delta, Style
+from services.summarize.engine import NO_ACTION_ITEMS, Caveat, Delta, Style
 from services.summarize.engines.extractive import styles
 from services.summarize.engines.extractive.actions import Action, find_actions, may_hold_action
 from services.summarize.engines.extractive.cleaning import capitalize, clean, clip
 from services.summarize.engines.extractive.language import content_words, looks_english
 from services.summarize.engines.extractive.sentences import split_sentences
-from services.summarize.engines.extractive.transcript import read_turns
+from services.summarize.transcript import read_turns, visible
 
 MODEL = "extractive-lexrank"
-NO_ACTION_ITEMS = "No action items were found."
 _TASK_CHARS = 200
 _FORMS = {
     Style.BRIEF: styles.brief,
@@ -83,13 +82,9 @@ def _extract(text: str, spoken: list[_Spoken], style: Style, stop: threading.Eve
             sentences.append(utterance.text)
             words.append(found)
     if not sentences:  # nothing but small talk, or not a word
-        sentences = [utterance.text for utterance in spoken] or [_visible(text)]
+        sentences = [utterance.text for utterance in spoken] or [visible(text)]
         words = [sentence.lower().split() for sentence in sentences]
     return _FORMS[style](styles.rank(sentences, words))
-
-
-def _visible(text: str) -> str:
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def _action_items(spoken: list[_Spoken], stop: threading.Event) -> Iterator[str]:

@@ -70,6 +70,11 @@ def read_turns(text: str) -> list[Turn]:
     return [Turn(who, " ".join(parts)) for who, parts in turns]
 
 
+def visible(text: str) -> str:
+    """Return the text on one line without what nobody sees."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
 def _split_label(line: str) -> tuple[str | None, str]:
     match = _LABEL.match(line[: _LABEL_CHARS + 2])
     if match is None:
