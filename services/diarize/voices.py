@@ -20,7 +20,8 @@ WINDOW_VOICES = 3
 
 _MIN_VOICE_S = 0.1
 _MIN_CLEAN_S = 0.5
-_PAUSE_S = 0.2
+_PAUSE_S = 0.1
+"""Pause at which a voice may be cut: people answer sooner than after 0.2 s."""
 _MIN_PIECE_S = 1.0
 _ALIKE = 0.6
 """Cosine distance within which two pieces are one voice: same speaker 0.2-0.55, others 0.6-1."""

@@ -5,9 +5,13 @@ and how far away the nearest one is. The cheapest assignment of a segment's word
 where every change of speaker has a price: a low one after a sentence or a pause, a high one inside a sentence, because
 both the turns' borders and the words' times are some tenths of a second off. Segments are looked at one by one, so a
 whole short segment ("Yes.") never loses its speaker to its neighbours.
+
+A word or two said by somebody else within a segment would be cheaper to give away, but are not: an aside, which is a
+turn of its own around a few words and set off from what others say, keeps its speaker whatever stands around.
 """
 
-from bisect import bisect_right
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -19,10 +23,17 @@ CHANGE_AT_BREAK_S = 0.1
 """Price of a speaker change after the end of a sentence or a pause, in seconds of contrary evidence."""
 CHANGE_INSIDE_S = 0.5
 """Price of a speaker change anywhere else."""
-PAUSE_S = 0.5
+PAUSE_S = 0.2
 """Silence between two words that may separate speakers."""
 MAX_DISTANCE_S = 0.5
 """A turn this much farther away than the nearest one is simply not the word's: more distance is no more evidence."""
+
+ASIDE_WORDS = 3
+"""Most words of an aside."""
+ASIDE_MARGIN_S = 0.25
+"""How far an aside's turn may reach beyond its words."""
+ASIDE_SILENCE_S = 0.1
+"""Nobody else's speech for so long sets a turn off."""
 
 
 def assign_speakers(segments: Iterable[Segment], turns: Sequence[Turn]) -> list[Segment]:
@@ -32,7 +43,9 @@ def assign_speakers(segments: Iterable[Segment], turns: Sequence[Turn]) -> list[
     """
     if not turns:
         return list(segments)
-    voices = [_Voice(speaker, turns) for speaker in sorted({turn.speaker for turn in turns})]
+    voices = [_Voice(speaker, turns) for speaker in {turn.speaker for turn in turns}]
+    # Where two are equally near, what they are called must not decide.
+    voices.sort(key=lambda voice: (voice.starts, voice.ends))
     numbers: dict[int, int] = {}
     joined = []
     for segment in segments:
@@ -65,42 +78,50 @@ class _Voice:
 
     def __init__(self, speaker: int, turns: Sequence[Turn]) -> None:
         self.speaker = speaker
-        self._starts: list[float] = []
-        self._ends: list[float] = []
+        self.starts: list[float] = []
+        self.ends: list[float] = []
         for turn in sorted((t for t in turns if t.speaker == speaker), key=lambda t: t.start_s):
-            if self._ends and turn.start_s <= self._ends[-1]:
-                self._ends[-1] = max(self._ends[-1], turn.end_s)
+            if self.ends and turn.start_s <= self.ends[-1]:
+                self.ends[-1] = max(self.ends[-1], turn.end_s)
             else:
-                self._starts.append(turn.start_s)
-                self._ends.append(turn.end_s)
+                self.starts.append(turn.start_s)
+                self.ends.append(turn.end_s)
+
+    def touching(self, start_s: float, end_s: float) -> range:
+        """Return the turns that have a part in this time."""
+        return range(bisect_right(self.ends, start_s), bisect_left(self.starts, end_s))
 
     def distance_s(self, word: Word) -> float:
         """Return the seconds of `word` outside this voice's turns, plus the gap to the nearest where none touches."""
-        last = bisect_right(self._starts, word.end_s)
-        first = bisect_right(self._ends, word.start_s)
-        overlap_s = sum(min(self._ends[i], word.end_s) - max(self._starts[i], word.start_s) for i in range(first, last))
-        gap_s = 0.0
-        if overlap_s <= 0:
-            before = [word.start_s - self._ends[first - 1]] if first > 0 else []
-            after = [self._starts[first] - word.end_s] if first < len(self._starts) else []
-            gap_s = max(0.0, min(before + after))
-        return word.end_s - word.start_s - overlap_s + gap_s
+        near = self.touching(word.start_s, word.end_s)
+        length_s = word.end_s - word.start_s
+        if near:
+            return length_s - sum(min(self.ends[i], word.end_s) - max(self.starts[i], word.start_s) for i in near)
+        before = [word.start_s - self.ends[near.start - 1]] if near.start > 0 else []
+        after = [self.starts[near.start] - word.end_s] if near.start < len(self.starts) else []
+        return length_s + max(0.0, min(before + after))
 
 
 def _speakers_of(words: Sequence[Word], voices: Sequence[_Voice]) -> list[int]:
     """Return the speaker of each word: the cheapest path through evidence and prices of changes."""
+    asides = _asides(words, voices)
     cost = [0.0] * len(voices)
     origins: list[list[int]] = []
     for position, word in enumerate(words):
-        distances = [voice.distance_s(word) for voice in voices]
-        nearest = min(distances)
-        price = _change_price(words[position - 1], word) if position else 0.0
+        whose = asides.get(position)
+        if whose is None:
+            distances = [voice.distance_s(word) for voice in voices]
+            nearest = min(distances)
+            against = [min(distance - nearest, MAX_DISTANCE_S) for distance in distances]
+        else:
+            against = [0.0 if i == whose else math.inf for i in range(len(voices))]
+        if position == 0 or whose != asides.get(position - 1):
+            price = 0.0
+        else:
+            price = CHANGE_AT_BREAK_S if _breaks(words[position - 1], word) else CHANGE_INSIDE_S
         best = min(range(len(voices)), key=cost.__getitem__)
         origin = [i if cost[i] <= cost[best] + price else best for i in range(len(voices))]
-        cost = [
-            cost[origin[i]] + (price if origin[i] != i else 0.0) + min(distances[i] - nearest, MAX_DISTANCE_S)
-            for i in range(len(voices))
-        ]
+        cost = [cost[origin[i]] + (price if origin[i] != i else 0.0) + against[i] for i in range(len(voices))]
         origins.append(origin)
     path = []
     state = min(range(len(voices)), key=cost.__getitem__)
@@ -110,5 +131,38 @@ def _speakers_of(words: Sequence[Word], voices: Sequence[_Voice]) -> list[int]:
     return path[::-1]
 
 
-def _change_price(before: Word, after: Word) -> float:
-    return CHANGE_AT_BREAK_S if before.ends_sentence or after.start_s - before.end_s >= PAUSE_S else CHANGE_INSIDE_S
+def _asides(words: Sequence[Word], voices: Sequence[_Voice]) -> dict[int, int]:
+    """Return the words that are asides: their positions, and the voice (its index) that says each."""
+    found: dict[int, int] = {}
+    starts, ends = [word.start_s for word in words], [word.end_s for word in words]
+    for index, voice in enumerate(voices):
+        others = [other for other in voices if other is not voice]
+        for turn in voice.touching(starts[0], ends[-1]):
+            start_s, end_s = voice.starts[turn], voice.ends[turn]
+            near = range(bisect_right(ends, start_s), bisect_left(starts, end_s))
+            if len(near) > ASIDE_WORDS + 2:
+                continue
+            said = [i for i in near if 2 * (min(end_s, ends[i]) - max(start_s, starts[i])) >= ends[i] - starts[i]]
+            if not said or len(said) > ASIDE_WORDS:
+                continue
+            first, last = said[0], said[-1]
+            if (
+                start_s >= starts[first] - ASIDE_MARGIN_S
+                and end_s <= ends[last] + ASIDE_MARGIN_S
+                and (
+                    first == 0 or _breaks(words[first - 1], words[first]) or _silent(others, start_s - ASIDE_SILENCE_S)
+                )
+                and (last == len(words) - 1 or _breaks(words[last], words[last + 1]) or _silent(others, end_s))
+            ):
+                found |= {i: index for i in said if i not in found}
+    return found
+
+
+def _silent(voices: Sequence[_Voice], start_s: float) -> bool:
+    """Return whether none of `voices` speaks in the ASIDE_SILENCE_S from `start_s` on."""
+    return not any(voice.touching(start_s, start_s + ASIDE_SILENCE_S) for voice in voices)
+
+
+def _breaks(before: Word, after: Word) -> bool:
+    """Return whether a sentence ends, or a pause is, between two words."""
+    return before.ends_sentence or after.start_s - before.end_s >= PAUSE_S

@@ -50,11 +50,12 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Turn:
-    """One reader's clip within a dialogue: who, what, and the spans (seconds) in which there is speech."""
+    """One reader's clip within a dialogue: who, what, the seconds of speech, and if others hold the floor around it."""
 
     speaker: str
     text: str
     spans: tuple[Span, ...]
+    back_channel: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,13 @@ def voiced_spans(samples: Samples, *, below_peak_db: float, bridge_s: float) -> 
     return [(int(run[0]) * hop / SAMPLE_RATE, (int(run[-1]) * hop + width) / SAMPLE_RATE) for run in runs]
 
 
+def joined_turn(joiner: Joiner, clip: Samples, speaker: str, text: str, back_channel: bool = False) -> Turn:
+    """Append somebody's clip and return its turn: speech is within 35 dB of its loudest, or a pause under 0.5 s."""
+    start_s = joiner.add(clip)
+    spans = voiced_spans(clip, below_peak_db=35, bridge_s=0.5)
+    return Turn(speaker, text, tuple((start_s + begin, start_s + end) for begin, end in spans), back_channel)
+
+
 class BenchData:
     """The folder of labelled recordings; each subfolder has a `manifest.jsonl` with a line per file."""
 
@@ -190,28 +198,29 @@ class BenchData:
             rttm = folder / row["rttm"] if row.get("rttm") else None
             yield Labelled(folder / row["file"], row["trust"], row.get("text") or "", rttm, (start, end))
 
-    def dialogues(self) -> list[Dialogue]:
-        """Join turns of `en_read`: every clip at one loudness, 0.3 to 0.8 s of silence between them.
+    def reading(self, beginning: str) -> Labelled:
+        """Return the first recording of `en_read` whose file name begins so."""
+        return next(entry for entry in self._entries("en_read") if entry.path.name.startswith(beginning))
 
-        Speech within a turn is what is within 35 dB of the clip's loudest, pauses under 0.5 s included.
-        """
+    def dialogues(self) -> list[Dialogue]:
+        """Join turns of `en_read`: every clip at one loudness, 0.3 to 0.8 s of silence between them."""
         rng = np.random.default_rng(1)
-        entries = {entry.path.name: entry for entry in self._entries("en_read")}
         dialogues = []
         for name, beginnings in _DIALOGUES.items():
             joiner = Joiner()
             turns = []
             for beginning in beginnings:
-                prefix = beginning.replace("sense:", _SENSE)
-                entry = next(entry for file, entry in entries.items() if file.startswith(prefix))
-                clip = _at_rms(decode(entry.path))
+                entry = self.reading(beginning.replace("sense:", _SENSE))
                 joiner.pause(rng.uniform(0.3, 0.8))
-                start_s = joiner.add(clip)
-                spans = voiced_spans(clip, below_peak_db=35, bridge_s=0.5)
-                absolute = tuple((start_s + begin, start_s + end) for begin, end in spans)
-                turns.append(Turn(beginning[:4], entry.text, absolute))
+                turns.append(joined_turn(joiner, at_rms(decode(entry.path)), beginning[:4], entry.text))
             dialogues.append(Dialogue(name, joiner.joined(), tuple(turns)))
         return dialogues
+
+    def spoken_digits(self, speaker: str, count: int, rng: np.random.Generator) -> list[tuple[str, Samples]]:
+        """Draw `count` of a speaker's single digits, none twice: their names and clips."""
+        own = sorted((self._folder / "digits").glob(f"*_{speaker}_*.wav"))
+        drawn = [own[int(pick)] for pick in rng.choice(len(own), count, replace=False)]
+        return [(DIGIT_NAMES[int(path.stem[0])], decode(path)) for path in drawn]
 
     def digit_recordings(self, per_speaker: int) -> list[DigitRecording]:
         """Join spoken digits: 6 sequences of 5, 0.1 to 0.3 s between digits and 1 s between sequences.
@@ -219,24 +228,23 @@ class BenchData:
         A digit begins and ends where its clip comes within 30 dB of its loudest.
         """
         rng = np.random.default_rng(2)
-        files = sorted((self._folder / "digits").glob("*.wav"))
+        speakers = sorted({path.stem.split("_")[1] for path in (self._folder / "digits").glob("*.wav")})
         recordings = []
-        for speaker in sorted({path.stem.split("_")[1] for path in files}):
-            own = [path for path in files if path.stem.split("_")[1] == speaker]
+        for speaker in speakers:
             for number in range(per_speaker):
                 joiner = Joiner()
                 digits: list[SpokenDigit] = []
-                for path in (own[int(pick)] for pick in rng.choice(len(own), 30, replace=False)):
+                for name, clip in self.spoken_digits(speaker, 30, rng):
                     joiner.pause(1.0 if len(digits) % 5 == 0 else rng.uniform(0.1, 0.3))
-                    clip = decode(path)
                     start_s = joiner.add(clip)
                     ((begin, end),) = voiced_spans(clip, below_peak_db=30, bridge_s=np.inf)
-                    digits.append(SpokenDigit(DIGIT_NAMES[int(path.stem[0])], start_s + begin, start_s + end))
+                    digits.append(SpokenDigit(name, start_s + begin, start_s + end))
                 joiner.pause(1.0)
                 recordings.append(DigitRecording(f"{speaker}-{number}", joiner.joined(), tuple(digits)))
         return recordings
 
 
-def _at_rms(clip: Samples) -> Samples:
+def at_rms(clip: Samples) -> Samples:
+    """Return the clip at the loudness of everything that is joined."""
     scaled = clip * (_DIALOGUE_RMS / np.sqrt((clip.astype(np.float64) ** 2).mean()))
     return np.asarray(np.clip(scaled, -32768, 32767), np.int16)

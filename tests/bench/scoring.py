@@ -90,22 +90,37 @@ def digit_time_errors(digits: Sequence[SpokenDigit], words: Sequence[TimedWord])
     return errors
 
 
-def right_speaker_counts(
-    reference: Sequence[tuple[str, str]], hypothesis: Sequence[tuple[str, str]]
-) -> tuple[int, int]:
-    """Count the aligned words that have the right speaker, and all aligned words; items are (word, speaker).
+def spoken_words(text: str) -> list[str]:
+    """Return the words of `text` as they are said: plain, numbers digit by digit."""
+    return [name for word in plain_words(text) for name in digit_names(word) or [word]]
+
+
+def right_speakers(reference: Sequence[tuple[str, str]], hypothesis: Sequence[tuple[str, str]]) -> dict[int, bool]:
+    """Tell of the reference's words that were recognized whether their speaker is right; items are (word, speaker).
 
     Words are aligned by least edits, and a substituted word counts by its place; speakers are mapped one to one, as
-    well as they can be.
+    well as they can be. Keys are positions in the reference.
     """
     pairs = _aligned([word for word, _ in reference], [word for word, _ in hypothesis])
     together = Counter((reference[r][1], hypothesis[h][1]) for r, h in pairs)
     rows = sorted({r for r, _ in together})
     columns = sorted({h for _, h in together})
-    if not rows:
-        return 0, 0
-    table = np.array([[together[row, column] for column in columns] for row in rows])
-    return int(table[linear_sum_assignment(table, maximize=True)].sum()), len(pairs)
+    table = np.array([[together[row, column] for column in columns] for row in rows]).reshape(len(rows), len(columns))
+    mapped = {(rows[row], columns[column]) for row, column in zip(*linear_sum_assignment(table, True), strict=True)}
+    return {r: (reference[r][1], hypothesis[h][1]) in mapped for r, h in pairs}
+
+
+def words_by_turns(words: Iterable[TimedWord], turns: Sequence[SpeakerTurn]) -> list[tuple[TimedWord, str]]:
+    """Return the words of which at least half lies in one speaker's turns, and in nobody else's, with that speaker."""
+    labelled = []
+    for word in words:
+        within_s: Counter[str] = Counter()
+        for turn in turns:
+            within_s[turn.speaker] += max(0.0, min(turn.end_s, word.end_s) - max(turn.start_s, word.start_s))
+        speakers = [speaker for speaker, seconds in within_s.items() if seconds * 2 >= word.end_s - word.start_s]
+        if len(speakers) == 1:
+            labelled.append((word, speakers[0]))
+    return labelled
 
 
 def speaker_at(turns: Sequence[SpeakerTurn], time_s: float) -> str:
@@ -147,6 +162,12 @@ def read_rttm(path: Path) -> list[SpeakerTurn]:
     """Read the SPEAKER lines of an RTTM file."""
     rows = [line.split() for line in path.read_text().splitlines() if line.startswith("SPEAKER ")]
     return [SpeakerTurn(row[7], float(row[3]), float(row[3]) + float(row[4])) for row in rows]
+
+
+def read_stm(path: Path) -> list[tuple[str, str]]:
+    """Read the words of an STM file, as they are said, with their speakers."""
+    rows = [line.split(maxsplit=5) for line in path.read_text().splitlines() if line]
+    return [(word, row[2]) for row in rows for word in spoken_words(row[5])]
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:

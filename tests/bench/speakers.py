@@ -1,22 +1,29 @@
 """Speakers: diarization error rate of the service and the engine alone, and the speakers of words in dialogues."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+import aiohttp
 
 from services.common.audio import SAMPLE_RATE
 from tests.bench.alone import engine_alone
+from tests.bench.conversations import conversations
 from tests.bench.data import BenchData, Dialogue, Labelled, Samples, Span, decode, pcm_messages, wav_bytes
 from tests.bench.figures import Figure, Measured, Target
 from tests.bench.plan import Plan
 from tests.bench.scoring import (
     DiarizationScore,
     SpeakerTurn,
-    plain_words,
+    TimedWord,
     read_rttm,
-    right_speaker_counts,
+    read_stm,
+    right_speakers,
     speaker_at,
+    spoken_words,
+    words_by_turns,
 )
-from tests.bench.system import System
+from tests.bench.system import EMBEDDED_MODEL, Answer, System
 
 # What the design's recipe reached.
 _RECIPE_LABELLED, _RECIPE_DIALOGUES = 0.26, 0.13
@@ -61,39 +68,136 @@ def measure_der(system: System, plan: Plan, data: BenchData) -> Measured:
 
 
 def measure_words(system: System, plan: Plan, data: BenchData) -> Measured:
-    """Count the words of the joined dialogues that the edge gives to the right speaker.
+    """Count the words that the edge gives to the right speaker, with and without their number given.
 
-    Alone: the same words, each given to the turn of the engine alone in which its middle lies.
+    Alone: the same words, each given to the turn of the engine alone (not told the number) in which its middle lies.
     """
-    dialogues = data.dialogues()
-    alone = engine_alone("diarize", {dialogue.name: dialogue.samples for dialogue in dialogues})
-    right = right_alone = aligned = 0
-    notes = []
-    for dialogue in dialogues:
-        plan.say(f"speakers: words of {dialogue.name}")
-        words = system.transcribe(wav_bytes(dialogue.samples), diarize=True).words
-        reference = [(word, turn.speaker) for turn in dialogue.turns for word in plain_words(turn.text)]
-        turns = alone[dialogue.name].turns
-        by_edge = [(plain, word.speaker) for word in words for plain in plain_words(word.text)]
-        by_engine = [
-            (plain, speaker_at(turns, (word.start_s + word.end_s) / 2))
-            for word in words
-            for plain in plain_words(word.text)
-        ]
-        hits, total = right_speaker_counts(reference, by_edge)
-        notes.append(f"{dialogue.name} {100 * hits / total:.1f}" if total else f"{dialogue.name} no words")
-        right += hits
-        right_alone += right_speaker_counts(reference, by_engine)[0]
-        aligned += total
-    figure = Figure(
-        "words with the right speaker, dialogues",
-        100 * right / aligned if aligned else None,
-        "%",
-        Target(_RIGHT_SPEAKER, at_least=True),
-        100 * right_alone / aligned if aligned else None,
-        "; ".join(notes),
-    )
-    return Measured([figure])
+    figures: list[Figure] = []
+    for name, target, talks in (
+        ("clear dialogues", _RIGHT_SPEAKER, [_talk(dialogue) for dialogue in data.dialogues()]),
+        ("conversations", None, [_talk(conversation) for conversation in conversations(data)]),
+        ("meetings and calls", None, [_labelled_talk(entry) for entry in data.labelled("diarization", ("A",))]),
+    ):
+        alone = engine_alone("diarize", {talk.name: talk.samples for talk in talks})
+        by_engine, unnamed = _Tally(), 0
+        for given in (False, True):
+            by_edge, back_channels = _Tally(), _Tally()
+            for talk in talks:
+                plan.say(f"speakers: words of {talk.name}")
+                words = _transcribe(system, talk.samples, talk.speakers if given else 0)
+                turns = alone[talk.name].turns
+                middles = [speaker_at(turns, (word.start_s + word.end_s) / 2) for word in words]
+                right = talk.right(words, [word.speaker for word in words])
+                by_edge.add(talk.name, right.values())
+                back_channels.add(talk.name, [hit for place, hit in right.items() if place in talk.back_channels])
+                if not given:
+                    by_engine.add(talk.name, talk.right(words, middles).values())
+                # Where diarization heard nobody there is nobody to name.
+                unnamed += sum(not word.speaker for word in words) if turns else 0
+            suffix = ", number given" if given else ""
+            engine = None if given else by_engine.share
+            limit = None if target is None else Target(target, at_least=True)
+            figures.append(
+                Figure(f"words with the right speaker, {name}{suffix}", by_edge.share, "%", limit, engine, by_edge.note)
+            )
+            if back_channels.total:
+                shown = f"{back_channels.total} words said by somebody else between the holder's"
+                figures.append(Figure(f"of these, back-channels{suffix}", back_channels.share, "%", note=shown))
+        figures.append(Figure(f"words without a speaker, {name}", unnamed, target=Target(0)))
+    return Measured(figures)
+
+
+@dataclass(frozen=True)
+class _Talk:
+    """A recording with its words: (word, speaker) in order, or, where only turns are known, none."""
+
+    name: str
+    samples: Samples
+    turns: Sequence[SpeakerTurn]
+    words: Sequence[tuple[str, str]] = ()
+    back_channels: frozenset[int] = frozenset()
+
+    @property
+    def speakers(self) -> int:
+        """Return how many speak."""
+        return len({speaker for _, speaker in self.words} or {turn.speaker for turn in self.turns})
+
+    def right(self, words: Sequence[TimedWord], speakers: Sequence[str]) -> dict[int, bool]:
+        """Tell of each comparable word whether the speaker it was given is right.
+
+        Without reference words, the recognized ones are compared that lie in one reference speaker's turns alone.
+        """
+        if self.words:
+            named = zip(words, speakers, strict=True)
+            return right_speakers(
+                self.words, [(plain, who) for word, who in named for plain in spoken_words(word.text)]
+            )
+        given = dict(zip(words, speakers, strict=True))
+        labelled = words_by_turns(words, self.turns)
+        places = [str(place) for place in range(len(labelled))]
+        return right_speakers(
+            [(place, speaker) for place, (_, speaker) in zip(places, labelled, strict=True)],
+            [(place, given[word]) for place, (word, _) in zip(places, labelled, strict=True)],
+        )
+
+
+class _Tally:
+    """Words counted over recordings."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._right = 0
+        self._notes: list[str] = []
+
+    def add(self, name: str, right: Iterable[bool]) -> None:
+        """Count the words of one recording."""
+        hits = list(right)
+        self.total += len(hits)
+        self._right += sum(hits)
+        self._notes.append(f"{name} {100 * sum(hits) / len(hits):.1f}" if hits else f"{name} no words")
+
+    @property
+    def share(self) -> float | None:
+        """Return the percentage of all words that are right."""
+        return 100 * self._right / self.total if self.total else None
+
+    @property
+    def note(self) -> str:
+        """Return the percentages of the recordings."""
+        return "; ".join(self._notes)
+
+
+def _transcribe(system: System, samples: Samples, speakers: int) -> list[TimedWord]:
+    """Transcribe through the edge, telling it the number of speakers where it is not 0."""
+
+    async def post() -> Answer:
+        fields = {"model": EMBEDDED_MODEL, "diarize": "true"} | ({"speakers": str(speakers)} if speakers else {})
+        form = aiohttp.FormData(fields)
+        form.add_field("file", wav_bytes(samples), filename="recording.wav")
+        url = f"http://{system.address('edge')}/v1/transcribe"
+        async with (
+            aiohttp.ClientSession(headers=system.account.headers) as http,
+            http.post(url, data=form, raise_for_status=True) as response,
+        ):
+            return Answer(0.0, await response.json())
+
+    return asyncio.run(post()).words
+
+
+def _talk(dialogue: Dialogue) -> _Talk:
+    words: list[tuple[str, str]] = []
+    back_channels: list[int] = []
+    for turn in dialogue.turns:
+        said = spoken_words(turn.text)
+        if turn.back_channel:
+            back_channels += range(len(words), len(words) + len(said))
+        words += [(word, turn.speaker) for word in said]
+    return _Talk(dialogue.name, dialogue.samples, (), words, frozenset(back_channels))
+
+
+def _labelled_talk(entry: Labelled) -> _Talk:
+    reference, stm = _labelled_reference(entry), entry.path.with_suffix(".stm")
+    return _Talk(reference.name, reference.samples, reference.turns, read_stm(stm) if stm.is_file() else ())
 
 
 def _labelled_reference(entry: Labelled) -> _Reference:

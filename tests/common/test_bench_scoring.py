@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -12,9 +14,12 @@ from tests.bench.scoring import (
     TimedWord,
     digit_names,
     digit_time_errors,
-    right_speaker_counts,
+    read_stm,
+    right_speakers,
     speaker_at,
+    spoken_words,
     word_error_rate,
+    words_by_turns,
 )
 
 
@@ -56,16 +61,37 @@ def test_words_with_a_wrong_digit_are_not_timed() -> None:
 def test_speakers_are_mapped_as_well_as_they_can_be_and_substituted_words_count() -> None:
     reference = [("a", "ann"), ("b", "ann"), ("c", "bob"), ("d", "bob")]
     hypothesis = [("a", "1"), ("x", "1"), ("c", "1"), ("d", "2")]
-    assert right_speaker_counts(reference, hypothesis) == (3, 4)
+    assert right_speakers(reference, hypothesis) == {0: True, 1: True, 2: False, 3: True}
 
 
 def test_two_speakers_found_as_one_cannot_both_be_right() -> None:
     reference = [("a", "ann"), ("b", "ann"), ("c", "bob")]
-    assert right_speaker_counts(reference, [(word, "1") for word, _ in reference]) == (2, 3)
+    assert right_speakers(reference, [(word, "1") for word, _ in reference]) == {0: True, 1: True, 2: False}
 
 
-def test_no_aligned_word_has_no_right_speaker() -> None:
-    assert right_speaker_counts([("a", "ann")], []) == (0, 0)
+def test_words_that_were_not_recognized_have_no_speaker_to_be_right() -> None:
+    assert right_speakers([("a", "ann"), ("b", "bob")], [("a", "1")]) == {0: True}
+    assert right_speakers([("a", "ann")], []) == {}
+
+
+def test_words_in_no_turn_or_in_two_speakers_turns_are_left_out() -> None:
+    turns = [SpeakerTurn("ann", 0, 1), SpeakerTurn("ann", 1, 2), SpeakerTurn("bob", 1.5, 4)]
+    words = [TimedWord("in two of hers", 0.8, 1.2), TimedWord("both", 1.5, 1.9), TimedWord("mostly his", 1.8, 2.8)]
+    words += [TimedWord("nobody's", 5, 6), TimedWord("hardly his", 3.9, 4.2)]
+    assert [(word.text, who) for word, who in words_by_turns(words, turns)] == [
+        ("in two of hers", "ann"),
+        ("mostly his", "bob"),
+    ]
+
+
+def test_words_are_compared_as_they_are_said() -> None:
+    assert spoken_words("Fine: 54, ill-disposed.") == ["fine", "five", "four", "illdisposed"]
+
+
+def test_the_words_of_an_stm_file_have_its_speakers(tmp_path: Path) -> None:
+    stm = tmp_path / "call.stm"
+    stm.write_text("call 1 Ann 0.5 1.0 Oh, hello.\ncall 1 Bob 1.2 2.0 Yes?\n")
+    assert read_stm(stm) == [("zero", "Ann"), ("hello", "Ann"), ("yes", "Bob")]
 
 
 def test_a_moment_outside_every_turn_belongs_to_the_nearest() -> None:
