@@ -1,13 +1,18 @@
 """Starts the diarization service: `python -m services.diarize`."""
 
-from concurrent.futures import ThreadPoolExecutor
+import asyncio
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 
 from stt.diarize.v1 import diarize_pb2, diarize_pb2_grpc
 
 from services.common import logs
 from services.common.server import GrpcServer, run, serve
 from services.common.settings import load
+from services.diarize import sortformers
+from services.diarize.choice import Engines
 from services.diarize.engines.community1 import load_community1
+from services.diarize.loading import Loading
 from services.diarize.servicer import DiarizeServicer
 from services.diarize.settings import DiarizeSettings
 
@@ -16,15 +21,40 @@ _SERVICE = diarize_pb2.DESCRIPTOR.services_by_name["DiarizeService"].full_name
 
 
 async def _serve(settings: DiarizeSettings) -> None:
-    with ThreadPoolExecutor(settings.workers, "diarize") as executor:
-        engine = load_community1(executor, settings.steps_s, settings.ahead)
-        servicer = DiarizeServicer(engine, settings)
+    with (
+        ThreadPoolExecutor(settings.workers, "diarize") as executor,
+        ThreadPoolExecutor(1, "sortformer") as sortformer_executor,
+    ):
+        embedded = load_community1(executor, settings.steps_s, settings.ahead)
+        loading = _loading(settings, sortformer_executor, embedded.model_id)
+        engines = Engines(embedded, loading, sortformers.MAX_SPEAKERS)
+        servicer = DiarizeServicer(engines, settings)
         server = GrpcServer(
             settings,
             [_SERVICE],
             lambda server: diarize_pb2_grpc.add_DiarizeServiceServicer_to_server(servicer, server),
         )
-        await serve(server, model=engine.model_id)
+        task = asyncio.create_task(loading.run()) if loading else None
+        try:
+            await serve(server, model=engines.choose(0).engine.model_id)
+        finally:
+            if task is not None:
+                task.cancel()
+
+
+def _loading(settings: DiarizeSettings, executor: Executor, embedded_id: str) -> Loading | None:
+    """Return how the Sortformer is had; None where only the embedded engine is to answer. Raises OSError."""
+    model_id, is_installed = settings.model, sortformers.is_installed()
+    if model_id == "auto":
+        model_id = sortformers.DEFAULT
+        if not is_installed or sortformers.find(model_id, settings.model_dir) is None:
+            return None
+    if model_id == embedded_id:
+        return None
+    if not is_installed:
+        raise OSError(f"DIARIZE_MODEL is {model_id}, which needs what the extra diarize-nemo installs")
+    fetch = partial(sortformers.fetch, model_id, settings.model_dir)
+    return Loading(model_id, fetch, sortformers.loader(model_id, executor, settings), settings.load_retry_s)
 
 
 def main() -> None:

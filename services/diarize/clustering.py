@@ -58,7 +58,7 @@ def _groups(points: Floats, speech_s: Floats, speakers: int) -> Ints:
     tree = _tree(centroids, "average")
     groups = fcluster(tree, _THRESHOLD, "distance").astype(np.int64) - 1
     totals = np.bincount(groups, weights)
-    large = totals >= _MIN_SHARE * totals.sum()
+    large = totals >= min(_MIN_SHARE * totals.sum(), totals.max())
     numbers: Ints = np.where(large, np.cumsum(large) - 1, -1)
     return numbers[groups][condensed]
 

@@ -1,58 +1,58 @@
-"""Speaks gRPC for an engine: admits a recording, feeds it, streams the answer; finding speakers is the engine's."""
+"""Speaks gRPC for the engines: admits a recording or a session, feeds it, streams the answer; the rest is theirs."""
 
-from collections.abc import AsyncIterator
-from contextlib import closing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, closing, contextmanager
 
 import grpc
 from stt.diarize.v1 import diarize_pb2, diarize_pb2_grpc
 
-from services.common.audio import SAMPLE_BYTES, SAMPLE_RATE
+from services.common.audio import SAMPLE_BYTES, SAMPLE_RATE, Flush
 from services.common.errors import Reason, SttError
 from services.common.streams import AudioStream
-from services.diarize.convert import read_config, write_finished, write_progress, write_turn
-from services.diarize.engine import Engine
+from services.diarize.choice import Choice, Engines
+from services.diarize.convert import read_config, write_finished, write_progress, write_turn, write_update
 from services.diarize.settings import DiarizeSettings
 
 _RETRY_AFTER_S = 5.0
 
 
 class DiarizeServicer(diarize_pb2_grpc.DiarizeServiceServicer):
-    """Diarizes with one engine, at most `max_requests` recordings at a time; more are refused, not queued."""
+    """Diarizes so many recordings and so many live sessions at a time; more are refused, not queued."""
 
-    def __init__(self, engine: Engine, settings: DiarizeSettings) -> None:
-        self._engine = engine
+    def __init__(self, engines: Engines, settings: DiarizeSettings) -> None:
+        self._engines = engines
         self._settings = settings
-        self._running = 0
+        self._room = {"recordings": settings.max_requests, "live sessions": settings.max_sessions}
+        self._running = dict.fromkeys(self._room, 0)
 
     async def Diarize(
         self,
         request_iterator: AsyncIterator[diarize_pb2.DiarizeRequest],
         context: "grpc.aio.ServicerContext[diarize_pb2.DiarizeRequest, diarize_pb2.DiarizeResponse]",
     ) -> AsyncIterator[diarize_pb2.DiarizeResponse]:
-        """Stream progress while audio comes in, then the turns and the closing message."""
-        if self._running >= self._settings.max_requests:
-            raise SttError(
-                Reason.OVERLOADED,
-                f"{self._running} recordings are being diarized, as many as the service takes.",
-                retry_after_s=_RETRY_AFTER_S,
+        """Stream progress while audio comes in, then the turns; live the turns at once; and the closing message."""
+        stream = AudioStream(request_iterator, self._settings.idle_timeout_s)
+        config = await stream.config()
+        speakers, expected_duration_s = read_config(config)
+        choice = self._engines.choose(speakers)
+        is_live = config.HasField("live")
+        with self._admitted("live sessions" if is_live else "recordings"):
+            responses = (
+                self._listen(stream, choice, speakers)
+                if is_live
+                else self._diarize(stream, choice, speakers, expected_duration_s)
             )
-        self._running += 1
-        try:
-            async for response in self._diarize(AudioStream(request_iterator, self._settings.idle_timeout_s)):
-                yield response
-        finally:
-            self._running -= 1
+            async with aclosing(responses):
+                async for response in responses:
+                    yield response
 
-    async def _diarize(self, stream: AudioStream) -> AsyncIterator[diarize_pb2.DiarizeResponse]:
-        speakers, expected_duration_s = read_config(await stream.config())
+    async def _diarize(
+        self, stream: AudioStream, choice: Choice, speakers: int, expected_duration_s: float
+    ) -> AsyncGenerator[diarize_pb2.DiarizeResponse, None]:
         samples, reported_s = 0, 0.0
-        with closing(self._engine.open(speakers, expected_duration_s)) as diarization:
+        with closing(choice.engine.open(speakers, expected_duration_s)) as diarization:
             async for pcm in stream.audio():
-                samples += len(pcm) // SAMPLE_BYTES
-                if samples > self._settings.max_audio_s * SAMPLE_RATE:
-                    raise SttError(
-                        Reason.TOO_LARGE, f"A recording may have at most {self._settings.max_audio_s:g} seconds."
-                    )
+                samples += self._count(pcm, samples)
                 await diarization.feed(pcm)
                 if diarization.processed_s > reported_s:
                     reported_s = diarization.processed_s
@@ -62,4 +62,44 @@ class DiarizeServicer(diarize_pb2_grpc.DiarizeServiceServicer):
             yield write_progress(samples / SAMPLE_RATE)
         for turn in turns:
             yield write_turn(turn)
-        yield write_finished(samples, len({turn.speaker for turn in turns}), speakers, self._engine.model_id)
+        yield write_finished(samples, {turn.speaker for turn in turns}, speakers, choice)
+
+    async def _listen(
+        self, stream: AudioStream, choice: Choice, speakers: int
+    ) -> AsyncGenerator[diarize_pb2.DiarizeResponse, None]:
+        samples, found = 0, set[int]()
+
+        async def heard() -> AsyncIterator[bytes | Flush]:
+            nonlocal samples
+            async for piece in stream.live_audio():
+                if not isinstance(piece, Flush):
+                    samples += self._count(piece, samples)
+                yield piece
+
+        async with aclosing(choice.engine.listen(heard(), speakers)) as updates:
+            async for update in updates:
+                found |= {turn.speaker for turn in update.turns}
+                yield write_update(update)
+        yield write_finished(samples, found, speakers, choice)
+
+    def _count(self, pcm: bytes, before: int) -> int:
+        """Return how many samples these are, which come after so many."""
+        samples = len(pcm) // SAMPLE_BYTES
+        if before + samples > self._settings.max_audio_s * SAMPLE_RATE:
+            raise SttError(Reason.TOO_LARGE, f"A recording may have at most {self._settings.max_audio_s:g} seconds.")
+        return samples
+
+    @contextmanager
+    def _admitted(self, kind: str) -> Iterator[None]:
+        running = self._running[kind]
+        if running >= self._room[kind]:
+            raise SttError(
+                Reason.OVERLOADED,
+                f"{running} {kind} are being diarized, as many as the service takes.",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        self._running[kind] += 1
+        try:
+            yield
+        finally:
+            self._running[kind] -= 1

@@ -19,6 +19,7 @@ from stt.diarize.v1 import diarize_pb2_grpc
 from services.common.errors import SttError
 from services.common.rpc_errors import from_error
 from services.common.server import GrpcServer
+from services.diarize.choice import Engines
 from services.diarize.engines.community1 import Community1
 from services.diarize.engines.libmoonshine import read_community1
 from services.diarize.engines.networks import Networks
@@ -96,7 +97,7 @@ def serve(networks: Networks, executor: Executor) -> Serve:
     async def start(**changes: Any) -> AsyncIterator[Server]:
         settings = DiarizeSettings(**({"port": 0, "grace_s": 0.0, "drain_s": 0.0} | changes))
         engine = Community1(networks, executor, settings.steps_s, settings.ahead)
-        servicer = DiarizeServicer(engine, settings)
+        servicer = DiarizeServicer(Engines(engine), settings)
         server = GrpcServer(settings, [], lambda s: diarize_pb2_grpc.add_DiarizeServiceServicer_to_server(servicer, s))
         port = await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

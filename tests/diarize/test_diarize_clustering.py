@@ -81,3 +81,8 @@ def test_ten_hours_of_voices_are_clustered_as_a_whole() -> None:
     embeddings = (np.eye(256)[truth] + random.normal(0, 0.04, (20_000, 256))).astype(np.float32)
     assert (np.unique(np.stack([truth, _cluster(embeddings)]), axis=1).shape[1]) == 5
     assert (np.unique(np.stack([truth, _cluster(embeddings, 5)]), axis=1).shape[1]) == 5
+
+
+def test_so_many_voices_that_each_has_a_tiny_share_are_told_apart() -> None:
+    voices = np.random.default_rng(3).normal(size=(300, 256)).astype(np.float32)
+    assert len(set(_cluster(voices).tolist())) > 200

@@ -1,21 +1,20 @@
 """The embedded engine: pyannote community-1 on a CPU, stretch by stretch as the audio arrives.
 
 Kept of a recording are its voices (some 1.2 KB each) and 20 s of audio; the voices are clustered when it ends. What the
-networks compute and how voices are taken, clustered and made turns stands in their own modules.
+networks compute, how voices are taken, clustered and made turns, and live sessions stand in their own modules.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
-from services.common.audio import SAMPLE_BYTES, SAMPLE_RATE
-from services.diarize.clustering import cluster
-from services.diarize.engine import Turn
+from services.common.audio import SAMPLE_BYTES, SAMPLE_RATE, Flush
+from services.diarize.engine import Turn, Update
+from services.diarize.engines.community1_live import LiveSession
 from services.diarize.engines.libmoonshine import read_community1
 from services.diarize.engines.networks import (
     FBANK_S,
@@ -27,12 +26,11 @@ from services.diarize.engines.networks import (
     Networks,
     Samples,
 )
+from services.diarize.engines.windows import MIN_SAMPLES, group, window_voices
 from services.diarize.turns import recording_frames, turns
-from services.diarize.voices import WINDOW_S, Embeddings, Mask, Voice, at_times, voices
+from services.diarize.voices import Mask, Voice, at_times
 
 STRETCH_BYTES = WINDOW_SAMPLES * SAMPLE_BYTES
-MIN_BYTES = SAMPLE_RATE // 10 * SAMPLE_BYTES
-"""A shorter recording holds no turn."""
 
 
 class Community1:
@@ -43,6 +41,7 @@ class Community1:
     """
 
     model_id = "pyannote-community-1"
+    max_speakers = 0
 
     def __init__(self, networks: Networks, executor: Executor, steps_s: Mapping[float, float], ahead: int) -> None:
         self.networks = networks
@@ -53,6 +52,27 @@ class Community1:
     def open(self, speakers: int, expected_duration_s: float) -> "Recording":
         """Begin a recording."""
         return Recording(self, speakers, expected_duration_s)
+
+    async def listen(self, audio: AsyncIterator[bytes | Flush], speakers: int) -> AsyncGenerator[Update, None]:
+        """Yield what is known of a live session with every step of its audio, at a flush, and at its end."""
+        session = LiveSession(self.networks, speakers)
+        loop = asyncio.get_running_loop()
+        pcm = bytearray()
+
+        async def hear(length: int, everything: bool = False) -> Update:
+            new = bytes(pcm[:length])
+            del pcm[:length]
+            return await loop.run_in_executor(self.executor, session.hear, new, everything)
+
+        async for piece in audio:
+            if isinstance(piece, Flush):
+                yield await hear(len(pcm), everything=True)
+                continue
+            pcm += piece
+            while len(pcm) >= (step_bytes := session.step_bytes):
+                yield await hear(step_bytes)
+        if pcm or not session.is_told:
+            yield await hear(len(pcm), everything=True)
 
     def step_s(self, duration_s: float) -> float:
         """Return the step of windows for recordings of this length."""
@@ -102,7 +122,7 @@ class Recording:
 
     async def finish(self) -> list[Turn]:
         """Work off what is left and return all turns, in the order of their starts."""
-        if self._pcm and (self._heard_samples or len(self._pcm) >= MIN_BYTES):
+        if self._pcm and (self._heard_samples or len(self._pcm) >= MIN_SAMPLES * SAMPLE_BYTES):
             self._look(np.frombuffer(bytes(self._pcm), np.int16))
         while self._looks:
             await self._take_voices()
@@ -159,20 +179,11 @@ class Recording:
         found: list[Voice] = []
         for window_s, active in zip(look.windows_s, look.active, strict=True):
             first = max(0, features.shape[1] - round((look.end_s - window_s) / FEATURE_S))
-            heard = features[:, first : first + round(WINDOW_S / FEATURE_S)]
-            found += voices(window_s, active, partial(self._embed, heard))
+            found += window_voices(self._engine.networks, window_s, active, features[:, first:])
         return found
-
-    def _embed(self, heard: Floats, masks: Mask) -> Embeddings:
-        weights = at_times(masks, np.arange(heard.shape[1], dtype=np.float64) * FEATURE_S)
-        return self._engine.networks.embed(heard, weights.astype(np.float32))
 
     def _turns(self) -> list[Turn]:
         if not self._voices:
             return []
-        embeddings = np.stack([voice.embedding for voice in self._voices])
-        speech_s = np.array([voice.speech_s for voice in self._voices])
-        windows = np.unique([voice.window_s for voice in self._voices], return_inverse=True)[1]
-        speakers = cluster(embeddings, speech_s, windows, self._speakers)
-        frames = recording_frames(self._windows_s, self._voices, speakers)
+        frames = recording_frames(self._windows_s, self._voices, group(self._voices, self._speakers))
         return turns(frames, self._heard_samples / SAMPLE_RATE)

@@ -52,15 +52,16 @@ class Networks:
         active: npt.NDArray[np.bool_] = self._segmentation.run(None, {"waveforms": waveforms})[0] > 0.5
         return active
 
-    def features(self, samples: Samples, speech: npt.NDArray[np.bool_]) -> Floats:
+    def features(self, samples: Samples, speech: npt.NDArray[np.bool_], first: int = 0) -> Floats:
         """Compute what voices are pooled from: LOOKBACK_SAMPLES and a stretch -> (2560, stretch / FEATURE_S).
 
         `speech` says for each 10 ms of the stretch whether somebody speaks; the mean of those frames is taken off.
+        Features are computed from the `first` of these 10 ms on only, as if nothing were before.
         """
         fbank = _fbank(samples)
         spoken = fbank[speech[: len(fbank)]]
         mean = (spoken if len(spoken) else fbank).mean(axis=0)
-        result: Floats = self._convolutions.run(None, {"fbank": (fbank - mean)[None]})[0][0]
+        result: Floats = self._convolutions.run(None, {"fbank": (fbank[first:] - mean)[None]})[0][0]
         return result
 
     def embed(self, features: Floats, weights: Floats) -> Floats:

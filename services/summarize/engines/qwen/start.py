@@ -8,6 +8,7 @@ from pathlib import Path
 from services.common import hub_cache
 from services.common.errors import SttError
 from services.common.hub import HubError
+from services.common.openmp import share_cores
 from services.common.tasks import in_background
 from services.summarize.engine import UnavailableError
 from services.summarize.engines.qwen import files
@@ -36,6 +37,7 @@ async def start(model_dir: Path | None, running: Running, max_input_tokens: int,
     if absent := missing():
         raise UnavailableError(f"It needs {' and '.join(absent)}, not installed here (stt-service[summarize-qwen]).")
     folder = await _bring(model_dir)
+    share_cores()
     # Importing takes seconds, too.
     loading = await in_background(importlib.import_module, "services.summarize.engines.qwen.loading")
     batching = await in_background(importlib.import_module, "services.summarize.engines.qwen.batching")

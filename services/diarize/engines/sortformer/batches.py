@@ -1,0 +1,96 @@
+"""Bring chunks of several streams together for the network: whose are heard next, and in what company."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.common.errors import Reason, SttError
+from services.diarize.engines.sortformer.chunks import Chunk, Heard
+
+# How long a chunk waits for company.
+_GATHER_S = 0.005
+_RETRY_AFTER_S = 10.0
+
+
+class Hears(Protocol):
+    """The network."""
+
+    def hear(self, chunks: Sequence[Chunk]) -> list[Heard]:
+        """Hear chunks of one preset, all of them their streams' first ones or none; raises MemoryError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Job:
+    chunk: Chunk
+    is_live: bool
+    answer: "asyncio.Future[Heard]"
+
+
+class Batches:
+    """Hears chunks in batches of at most `max_batch`, in one thread of `executor`; those of live sessions go first."""
+
+    def __init__(self, network: Hears, executor: Executor, max_batch: int) -> None:
+        self._network = network
+        self._executor = executor
+        self._max_batch = max_batch
+        self._waiting: list[_Job] = []
+        self._working: asyncio.Task[None] | None = None
+
+    async def hear(self, chunk: Chunk, *, is_live: bool) -> Heard:
+        """Return the answer to a chunk; cancelled while it waits, it is never heard. Raises SttError (OVERLOADED)."""
+        job = _Job(chunk, is_live, asyncio.get_running_loop().create_future())
+        self._waiting.append(job)
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._work())
+        return await job.answer
+
+    async def _work(self) -> None:
+        """Hear batch after batch until nobody waits."""
+        while True:
+            await asyncio.sleep(_GATHER_S)
+            batch = self._next()
+            if not batch:
+                return
+            try:
+                await self._hear(batch)
+            except Exception:  # one of them is too much, or bad: the others must not suffer
+                for job in batch:
+                    await self._hear_alone(job)
+
+    def _next(self) -> list[_Job]:
+        """Take the longest waiting chunk, a live one before others, and those that may go with it."""
+        self._waiting = [job for job in self._waiting if not job.answer.done()]
+        if not self._waiting:
+            return []
+        first = min(self._waiting, key=lambda job: not job.is_live)
+        kin = [job for job in self._waiting if _kind(job) == _kind(first)][: self._max_batch]
+        self._waiting = [job for job in self._waiting if job not in kin]
+        return kin
+
+    async def _hear(self, batch: Sequence[_Job]) -> None:
+        loop = asyncio.get_running_loop()
+        answers = await loop.run_in_executor(self._executor, self._network.hear, [job.chunk for job in batch])
+        for job, answer in zip(batch, answers, strict=True):
+            if not job.answer.done():
+                job.answer.set_result(answer)
+
+    async def _hear_alone(self, job: _Job) -> None:
+        if job.answer.done():
+            return
+        try:
+            await self._hear([job])
+        except Exception as error:
+            if not job.answer.done():
+                job.answer.set_exception(_out_of_memory() if isinstance(error, MemoryError) else error)
+
+
+def _kind(job: _Job) -> tuple[object, int]:
+    return job.chunk.preset, job.chunk.left
+
+
+def _out_of_memory() -> SttError:
+    message = "There is not enough memory to tell the speakers apart now."
+    return SttError(Reason.OVERLOADED, message, retry_after_s=_RETRY_AFTER_S)

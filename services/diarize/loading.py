@@ -1,0 +1,45 @@
+"""Have an engine that takes long to get and may not be had: found or fetched, loaded, and tried again, beside serving.
+
+What an engine's files are and how it is loaded is told by who asks for it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from services.common.tasks import in_background
+from services.diarize.engine import Engine
+
+_log = structlog.get_logger(__name__)
+
+
+class Loading:
+    """Loads one engine; `run` it as a task.
+
+    `fetch` brings its files here where they are not, `load` returns it and may block; both raise OSError or ValueError,
+    a sentence.
+    """
+
+    def __init__(
+        self, model_id: str, fetch: Callable[[], Awaitable[None]], load: Callable[[], Engine], retry_s: float
+    ) -> None:
+        self.model_id = model_id
+        self._fetch = fetch
+        self._load = load
+        self._retry_s = retry_s
+        self.engine: Engine | None = None
+        self.problem = f"{model_id} is being loaded."
+        """Why there is no engine, a sentence."""
+
+    async def run(self) -> None:
+        """Return when the engine is loaded."""
+        while self.engine is None:
+            try:
+                await self._fetch()
+                self.engine = await in_background(self._load)
+                _log.info("loaded", model=self.model_id)
+            except (OSError, ValueError, MemoryError) as error:
+                self.problem = f"{self.model_id} is not loaded: {str(error).rstrip('.')}."
+                _log.warning("not loaded", model=self.model_id, message=str(error), retry_s=self._retry_s)
+                await asyncio.sleep(self._retry_s)
