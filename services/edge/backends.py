@@ -21,7 +21,18 @@ from services.common.errors import Reason, SttError
 from services.common.interceptors import REQUEST_ID_KEY
 from services.common.rpc_errors import from_error
 from services.edge import convert
-from services.edge.engine import Catalog, Diarized, Partial, Progress, Recognized, Recording, Started, Style, Summary
+from services.edge.engine import (
+    Catalog,
+    Diarized,
+    Partial,
+    Progress,
+    Recognized,
+    Recording,
+    Started,
+    Style,
+    Summary,
+    Update,
+)
 from services.edge.settings import EdgeSettings
 from services.edge.transcript import Segment
 
@@ -168,10 +179,38 @@ class Backends:
                         return
         raise _ended_early(DIARIZE)
 
+    async def diarize_live(
+        self, audio: AsyncIterator[bytes | Flush], speakers: int
+    ) -> AsyncGenerator[Update | Diarized, None]:
+        """Yield who speaks in a live session of `audio`, and one Diarized at the end; `speakers` as in `diarize`."""
+
+        async def requests() -> AsyncIterator[diarize_pb2.DiarizeRequest]:
+            config = diarize_pb2.DiarizeConfig(speakers=speakers, live=diarize_pb2.LiveConfig())
+            yield diarize_pb2.DiarizeRequest(config=config)
+            async for chunk in audio:
+                if isinstance(chunk, Flush):
+                    yield diarize_pb2.DiarizeRequest(flush=diarize_pb2.Flush())
+                else:
+                    yield diarize_pb2.DiarizeRequest(audio=chunk)
+
+        deadline_s = self._settings.stream_max_s + self._settings.stream_finish_s
+        async with _call(
+            DIARIZE, self._diarize_stub.Diarize(requests(), timeout=deadline_s, metadata=_metadata())
+        ) as call:
+            async for response in call:
+                match response.WhichOneof("event"):
+                    case "update":
+                        yield convert.update(response.update)
+                    case "finished":
+                        yield convert.diarized((), response.finished)
+                        return
+        raise _ended_early(DIARIZE)
+
     async def summarize(self, text: str, style: Style) -> Summary:
         """Return the summary of `text`."""
         request = convert.summarize_request(text, style)
-        deadline_s = self._settings.summarize_deadline_s
+        settings = self._settings
+        deadline_s = settings.summarize_deadline_base_s + settings.summarize_deadline_factor * len(text) / 1000
         deltas = []
         async with _call(
             SUMMARIZE, self._summarize.Summarize(request, timeout=deadline_s, metadata=_metadata())

@@ -7,7 +7,7 @@ from stt.common.v1 import common_pb2
 from stt.diarize.v1 import diarize_pb2
 from stt.summarize.v1 import summarize_pb2
 
-from services.edge.engine import Catalog, Device, Diarized, Model, Recognized, Speed, Started, Style, Summary
+from services.edge.engine import Catalog, Device, Diarized, Model, Recognized, Speed, Started, Style, Summary, Update
 from services.edge.transcript import Segment, Turn, Word
 
 _SPEEDS: dict[int, Speed] = {
@@ -50,6 +50,11 @@ def segment(message: asr_pb2.Segment) -> Segment:
 def turn(message: diarize_pb2.Turn) -> Turn:
     """Read one turn."""
     return Turn(message.start_s, message.end_s, message.speaker)
+
+
+def update(message: diarize_pb2.Update) -> Update:
+    """Read who spoke lately."""
+    return Update(message.since_s, message.until_s, tuple(turn(t) for t in message.turns))
 
 
 def diarized(turns: Sequence[Turn], finished: diarize_pb2.DiarizeFinished) -> Diarized:

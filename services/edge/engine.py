@@ -44,8 +44,20 @@ class Recognized:
 
 
 @dataclass(frozen=True, slots=True)
+class Update:
+    """Who spoke lately in a live session: `turns` replace everything that was told from `since_s` on.
+
+    What lies before it does not change any more; up to `until_s` the audio has been looked at. Neither ever falls.
+    """
+
+    since_s: float
+    until_s: float
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Diarized:
-    """Diarization is complete."""
+    """Diarization is complete; of a live session the turns have been told before, in updates."""
 
     turns: tuple[Turn, ...]
     warnings: tuple[str, ...]

@@ -43,13 +43,11 @@ def assign_speakers(segments: Iterable[Segment], turns: Sequence[Turn]) -> list[
     """
     if not turns:
         return list(segments)
-    voices = [_Voice(speaker, turns) for speaker in {turn.speaker for turn in turns}]
-    # Where two are equally near, what they are called must not decide.
-    voices.sort(key=lambda voice: (voice.starts, voice.ends))
+    said = list(segments)
     numbers: dict[int, int] = {}
     joined = []
-    for segment in segments:
-        pieces = groupby(zip(_speakers_of(segment.words, voices), segment.words, strict=True), key=lambda pair: pair[0])
+    for segment, speakers in zip(said, speakers_of(said, turns), strict=True):
+        pieces = groupby(zip(speakers, segment.words, strict=True), key=lambda pair: pair[0])
         cut = [(speaker, tuple(word for _, word in pairs)) for speaker, pairs in pieces]
         for speaker, words in cut:
             number = numbers.setdefault(speaker, len(numbers) + 1)
@@ -58,6 +56,14 @@ def assign_speakers(segments: Iterable[Segment], turns: Sequence[Turn]) -> list[
             else:
                 joined.append(_piece(segment, words, number))
     return joined
+
+
+def speakers_of(segments: Iterable[Segment], turns: Sequence[Turn]) -> list[list[int]]:
+    """Return the speaker of every word of every segment, by the numbers that the turns have; there is at least one."""
+    voices = [_Voice(speaker, turns) for speaker in {turn.speaker for turn in turns}]
+    # Where two are equally near, what they are called must not decide.
+    voices.sort(key=lambda voice: (voice.starts, voice.ends))
+    return [_speakers_of(segment.words, voices) for segment in segments]
 
 
 def _piece(segment: Segment, words: tuple[Word, ...], speaker: int) -> Segment:

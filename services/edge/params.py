@@ -18,6 +18,13 @@ NAMES = frozenset({"model", "language", "diarize", "speakers", "response_format"
 
 _FORMATS = {"json": "json", "txt": "txt", "srt": "srt", "vtt": "vtt", "text": "txt", "verbose_json": "json"}
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_LIVE_TYPES: dict[str, tuple[type, str]] = {
+    "model": (str, "a string"),
+    "language": (str, "a string"),
+    "diarize": (bool, "true or false"),
+    "speakers": (int, "a whole number"),
+}
+"""What a config of JSON may have for each, besides text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +40,12 @@ class TranscribeParams:
 
 @dataclass(frozen=True, slots=True)
 class LiveParams:
-    """How to hear a live session; `language` may be "auto"."""
+    """How to hear a live session; `speakers` and `language` as with a recording."""
 
     model: str
     language: str
+    diarize: bool = False
+    speakers: int = 0
 
 
 def parse(fields: Mapping[str, str], models: Collection[str]) -> TranscribeParams:
@@ -54,15 +63,13 @@ def parse(fields: Mapping[str, str], models: Collection[str]) -> TranscribeParam
 
 def parse_live(fields: Mapping[str, object], defaults: LiveParams, models: Collection[str]) -> LiveParams:
     """Read a query or a config of JSON; an absent or empty field is the default."""
-    texts = {}
-    for name in ("model", "language"):
-        value = fields.get(name)
-        if not isinstance(value, str | None):
-            raise invalid(f"{name} must be a string.")
-        texts[name] = value or ""
+    texts = {name: _text(name, fields.get(name)) for name in _LIVE_TYPES}
+    diarize, speakers = _given(texts, "diarize"), _given(texts, "speakers")
     return LiveParams(
         model=_model(_given(texts, "model") or defaults.model, models),
         language=parse_language(_given(texts, "language") or defaults.language),
+        diarize=_choice("diarize", diarize, _BOOLEANS) if diarize else defaults.diarize,
+        speakers=_speakers(speakers) if speakers else defaults.speakers,
     )
 
 
@@ -75,6 +82,14 @@ def parse_language(text: str) -> str:
             "GET /v1/languages lists them."
         )
     return code
+
+
+def _text(name: str, value: object) -> str:
+    """Return a field of JSON as a query has it."""
+    kind, description = _LIVE_TYPES[name]
+    if not isinstance(value, str | kind | None):
+        raise invalid(f"{name} must be {description}.")
+    return "" if value is None else str(value)
 
 
 def _given(fields: Mapping[str, str], name: str) -> str:

@@ -86,7 +86,8 @@ class EdgeSettings(Settings):
     asr_deadline_factor: float = Field(4, description="What is added to it per second of audio.", ge=0)
     diarize_deadline_base_s: float = Field(60, description="Deadline of diarization for no audio at all.", gt=0)
     diarize_deadline_factor: float = Field(1, description="What is added to it per second of audio.", ge=0)
-    summarize_deadline_s: float = Field(120, description="Deadline of a summary.", gt=0)
+    summarize_deadline_base_s: float = Field(120, description="Deadline of the summary of a short text.", gt=0)
+    summarize_deadline_factor: float = Field(2, description="What is added to it per 1,000 characters.", ge=0)
     probe_deadline_s: float = Field(5, description="Deadline of a service's list of models and of its health.", gt=0)
 
     stream_max_s: int = Field(12 * 3600, description="Seconds a live session may last.", gt=0)
@@ -97,6 +98,9 @@ class EdgeSettings(Settings):
         5, description="Seconds audio may wait in a live session whose client sends in real time.", gt=0
     )
     stream_finish_s: float = Field(14, description="Seconds the rest of a live session may take after its end.", gt=0)
+    stream_speakers_wait_s: float = Field(
+        3, description="Seconds of those that the last speakers may take when all words are known.", ge=0
+    )
     stream_keepalive_s: float = Field(
         15, description="Seconds of silence after which a client is sent a message.", gt=0
     )

@@ -7,7 +7,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import edge_alone, gpu, live, memory, metering, report, speakers, speed, start, whisper, words
+from tests.bench import (
+    edge_alone,
+    gpu,
+    live,
+    live_speakers,
+    memory,
+    metering,
+    qwen,
+    report,
+    sortformer,
+    speakers,
+    speed,
+    start,
+    whisper,
+    words,
+)
 from tests.bench.data import BenchData
 from tests.bench.figures import Figure, Measured
 from tests.bench.plan import Plan
@@ -19,6 +34,8 @@ _ON_OWN: dict[str, Callable[[Plan, Path], Measured]] = {
     "metering": metering.measure,
     "whisper": whisper.measure,
     "gpu": gpu.measure,
+    "sortformer": sortformer.measure,
+    "qwen": qwen.measure,
 }
 # Speed first, while the machine is cool.
 _ON_WHEEL: dict[str, Callable[[System, Plan], Measured]] = {
@@ -37,8 +54,15 @@ _ON_DATA: dict[str, Callable[[System, Plan, BenchData], Measured]] = {
     "der": speakers.measure_der,
     "speakers": speakers.measure_words,
     "live-wer": live.measure_wer,
+    "live-speakers": live_speakers.measure,
+    "live-speakers-load": live_speakers.measure_load,
 }
-_SETTINGS = {"live-load": live.LOAD_SETTINGS, "whisper-live": whisper.LIVE_SETTINGS}
+_SETTINGS = {
+    "live-load": live.LOAD_SETTINGS,
+    "whisper-live": whisper.LIVE_SETTINGS,
+    "live-speakers": live_speakers.LIVE_SETTINGS,
+    "live-speakers-load": live_speakers.LIVE_SETTINGS,
+}
 
 
 def main() -> int:

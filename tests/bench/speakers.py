@@ -1,10 +1,7 @@
 """Speakers: diarization error rate of the service and the engine alone, and the speakers of words in dialogues."""
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-
-import aiohttp
 
 from services.common.audio import SAMPLE_RATE
 from tests.bench.alone import engine_alone
@@ -23,7 +20,7 @@ from tests.bench.scoring import (
     spoken_words,
     words_by_turns,
 )
-from tests.bench.system import EMBEDDED_MODEL, Answer, System
+from tests.bench.system import System
 
 # What the design's recipe reached.
 _RECIPE_LABELLED, _RECIPE_DIALOGUES = 0.26, 0.13
@@ -84,7 +81,8 @@ def measure_words(system: System, plan: Plan, data: BenchData) -> Measured:
             by_edge, back_channels = _Tally(), _Tally()
             for talk in talks:
                 plan.say(f"speakers: words of {talk.name}")
-                words = _transcribe(system, talk.samples, talk.speakers if given else 0)
+                number = talk.speakers if given else 0
+                words = system.transcribe(wav_bytes(talk.samples), diarize=True, speakers=number).words
                 turns = alone[talk.name].turns
                 middles = [speaker_at(turns, (word.start_s + word.end_s) / 2) for word in words]
                 right = talk.right(words, [word.speaker for word in words])
@@ -165,23 +163,6 @@ class _Tally:
     def note(self) -> str:
         """Return the percentages of the recordings."""
         return "; ".join(self._notes)
-
-
-def _transcribe(system: System, samples: Samples, speakers: int) -> list[TimedWord]:
-    """Transcribe through the edge, telling it the number of speakers where it is not 0."""
-
-    async def post() -> Answer:
-        fields = {"model": EMBEDDED_MODEL, "diarize": "true"} | ({"speakers": str(speakers)} if speakers else {})
-        form = aiohttp.FormData(fields)
-        form.add_field("file", wav_bytes(samples), filename="recording.wav")
-        url = f"http://{system.address('edge')}/v1/transcribe"
-        async with (
-            aiohttp.ClientSession(headers=system.account.headers) as http,
-            http.post(url, data=form, raise_for_status=True) as response,
-        ):
-            return Answer(0.0, await response.json())
-
-    return asyncio.run(post()).words
 
 
 def _talk(dialogue: Dialogue) -> _Talk:

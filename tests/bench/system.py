@@ -122,17 +122,28 @@ class System:
         """Return host:port of `program`."""
         return f"{_HOST}:{self._ports[program]}"
 
-    def transcribe(self, media: bytes, *, diarize: bool, model: str = EMBEDDED_MODEL) -> Answer:
-        """Post a file to the edge and return its JSON."""
-        return self.upload(iter((media,)), len(media), diarize=diarize, model=model)
+    def transcribe(self, media: bytes, *, diarize: bool, speakers: int = 0, model: str = EMBEDDED_MODEL) -> Answer:
+        """Post a file to the edge and return its JSON; `speakers` 0 finds their number out."""
+        return self.upload(iter((media,)), len(media), diarize=diarize, speakers=speakers, model=model)
 
-    def upload(self, media: Iterator[bytes], media_bytes: int, *, diarize: bool, model: str = EMBEDDED_MODEL) -> Answer:
+    def upload(
+        self,
+        media: Iterator[bytes],
+        media_bytes: int,
+        *,
+        diarize: bool,
+        speakers: int = 0,
+        model: str = EMBEDDED_MODEL,
+    ) -> Answer:
         """Post `media_bytes` of a file piece by piece, as they are made."""
         boundary = secrets.token_hex(16)
+        fields = {"model": model, "diarize": str(diarize).lower(), "speakers": str(speakers)}
+        parts = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+            for name, value in fields.items()
+        )
         head = (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="model"\r\n\r\n{model}\r\n'
-            f'--{boundary}\r\nContent-Disposition: form-data; name="diarize"\r\n\r\n{str(diarize).lower()}\r\n'
-            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="recording"\r\n'
+            f'{"".join(parts)}--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="recording"\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"
         ).encode()
         tail = f"\r\n--{boundary}--\r\n".encode()

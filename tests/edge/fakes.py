@@ -230,6 +230,77 @@ class FakeDiarize(diarize_pb2_grpc.DiarizeServiceServicer):
             self.ended.set()
 
 
+class FakeLiveDiarize(diarize_pb2_grpc.DiarizeServiceServicer):
+    """Says in each session what its test lets it say, and after the audio, when it may `proceed`, the closing message.
+
+    Sessions are in `sessions`, in the order of their coming, and stay there when they are over.
+    """
+
+    def __init__(self) -> None:
+        self.sessions: list[FakeDiarization] = []
+        self.began = asyncio.Condition()
+        self.refusal: SttError | None = None
+        self.taking = asyncio.Event()
+        self.taking.set()
+        self.proceed = asyncio.Event()
+        self.proceed.set()
+        self.warnings: list[str] = []
+
+    async def session(self, number: int = 1) -> "FakeDiarization":
+        """Wait for the session of that number and return it."""
+        async with self.began:
+            await self.began.wait_for(lambda: len(self.sessions) >= number)
+        return self.sessions[number - 1]
+
+    async def Diarize(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # type: ignore[override]
+        session = FakeDiarization(await _config(request_iterator))
+        async with self.began:
+            self.sessions.append(session)
+            self.began.notify_all()
+        hearing = asyncio.create_task(self._hear(request_iterator, session))
+        try:
+            if self.refusal:
+                raise self.refusal
+            while (response := await session.outbox.get()) is not None:
+                if isinstance(response, SttError):
+                    raise response
+                yield response
+            warnings = [common_pb2.Warning(reason="X", message=text) for text in self.warnings]
+            yield diarize_pb2.DiarizeResponse(finished=diarize_pb2.DiarizeFinished(model="fake", warnings=warnings))
+        finally:
+            hearing.cancel()
+            session.ended.set()
+
+    async def _hear(self, requests: Any, session: "FakeDiarization") -> None:
+        async for request in requests:
+            await self.taking.wait()
+            session.pcm += request.audio
+            if request.HasField("flush"):
+                session.flushed.set()
+        await self.proceed.wait()
+        session.outbox.put_nowait(None)
+
+
+class FakeDiarization:
+    """What one live session was told, and what it is to say."""
+
+    def __init__(self, config: diarize_pb2.DiarizeConfig) -> None:
+        self.config = config
+        self.pcm = bytearray()
+        self.flushed = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.outbox: asyncio.Queue[diarize_pb2.DiarizeResponse | SttError | None] = asyncio.Queue()
+
+    def say(self, since_s: float, until_s: float, *turns: tuple[float, float, int]) -> None:
+        """Say who speaks: (start, end, speaker)."""
+        told = [diarize_pb2.Turn(start_s=start_s, end_s=end_s, speaker=speaker) for start_s, end_s, speaker in turns]
+        update = diarize_pb2.Update(since_s=since_s, until_s=until_s, turns=told)
+        self.outbox.put_nowait(diarize_pb2.DiarizeResponse(update=update))
+
+    def fail(self, error: SttError) -> None:
+        self.outbox.put_nowait(error)
+
+
 class FakeSummarize(summarize_pb2_grpc.SummarizeServiceServicer):
     """Repeats what it is asked, in two deltas."""
 
@@ -258,6 +329,7 @@ async def serving(servicer: Any) -> AsyncIterator[str]:
         FakeLiveAsr: (asr_pb2_grpc.add_AsrServiceServicer_to_server, "stt.asr.v1.AsrService"),
         FakeAsr: (asr_pb2_grpc.add_AsrServiceServicer_to_server, "stt.asr.v1.AsrService"),
         FakeDiarize: (diarize_pb2_grpc.add_DiarizeServiceServicer_to_server, "stt.diarize.v1.DiarizeService"),
+        FakeLiveDiarize: (diarize_pb2_grpc.add_DiarizeServiceServicer_to_server, "stt.diarize.v1.DiarizeService"),
         FakeSummarize: (
             summarize_pb2_grpc.add_SummarizeServiceServicer_to_server, "stt.summarize.v1.SummarizeService",
         ),

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import numpy as np
 import pytest
 
-from tests.edge.conftest import Edge
+from tests.edge.conftest import Edge, StartEdge
 
 BYTES_PER_S = 32_000
 ENGLISH = {"language": "en", "model": "moonshine-tiny-en"}
@@ -94,3 +95,21 @@ async def test_a_language_the_model_does_not_know_is_refused(real_edge: Edge, mo
         assert message["error"]
         assert (await client.receive()).type is aiohttp.WSMsgType.CLOSE
         assert client.close_code == code
+
+
+async def test_speakers_of_every_segment_follow_and_no_word_is_another(
+    real_edge: Edge, real_services: dict[str, str], start_edge: StartEdge, recordings: Path
+) -> None:
+    with wave.open(str(recordings / "endgame_nagg_nell.wav")) as recording:
+        at_24_khz = np.frombuffer(recording.readframes(recording.getnframes()), np.int16)
+    dialogue = np.interp(np.arange(0, len(at_24_khz), 1.5), np.arange(len(at_24_khz)), at_24_khz)
+    pcm = dialogue.astype(np.int16).tobytes()
+    # It is sent at once, faster than who speaks can be found out.
+    patient = await start_edge(**real_services, stream_finish_s=50, stream_speakers_wait_s=50)
+    plain = await stream(real_edge, [ENGLISH], pcm, 3_200, STOP)
+    named = await stream(patient, [{**ENGLISH, "diarize": True}], pcm, 3_200, STOP)
+    told = {segment["id"]: segment for m in named if m.get("type") == "speakers" for segment in m["segments"]}
+    assert text_of(named) == text_of(plain)
+    assert set(told) == {m["id"] for m in named if m.get("type") == "transcript"}
+    assert {segment["speaker"] for segment in told.values()} == {"Speaker 1", "Speaker 2"}
+    assert [m["warning"] for m in named if "warning" in m] == []

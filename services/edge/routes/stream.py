@@ -35,15 +35,15 @@ async def handle(request: web.Request) -> web.StreamResponse:
     websocket = WebSocket(settings.write_timeout_s)
     if not websocket.can_prepare(request):
         raise invalid("This path speaks WebSocket: connect to it with ws:// or wss://.")
+    defaults = LiveParams(DEFAULT_MODEL, DEFAULT_LANGUAGE)
     # Known to be wrong without asking anybody; a model is not.
-    params.parse_language(request.query.get("language") or DEFAULT_LANGUAGE)
+    params.parse_live({**request.query, "model": None}, defaults, models=[DEFAULT_MODEL])
     async with admitted(request, caller, "transcription") as job:
         models = [model.id for model in public_models((await backends.catalog_soon()).models)]
         read = partial(params.parse_live, models=models)
-        defaults = read(request.query, LiveParams(DEFAULT_MODEL, DEFAULT_LANGUAGE))
+        config = partial(read, defaults=read(request.query, defaults))
         await websocket.prepare(request)
-        config = partial(read, defaults=defaults)
-        session = Session(websocket, backends.listen, config, Allowance(job), settings)
+        session = Session(websocket, backends.listen, backends.diarize_live, config, Allowance(job), settings)
         request.app[SESSIONS].add(session)
         try:
             failure = await _run(session, websocket, job)

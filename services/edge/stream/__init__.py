@@ -1,1 +1,1 @@
-"""Live sessions: what is said (dialects), what waits (audio), who may do what (session), and the wire (websocket)."""
+"""Live sessions: what is said (dialects) and by whom (speakers, naming), what waits, who may do what, and the wire."""

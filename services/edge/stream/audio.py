@@ -76,6 +76,11 @@ class AudioQueue:
         self._changed_in.set()
         self._changed_out.set()
 
+    def drop(self) -> None:
+        """Take no more audio, and give out none of what waits."""
+        self.end()
+        self._waiting.clear()
+
     async def __aiter__(self) -> AsyncIterator[bytes | Flush]:
         """Yield audio until the end, and a flush wherever none came for `flush_after_s`."""
         while self._waiting or not self.is_ended:

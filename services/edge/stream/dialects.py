@@ -5,7 +5,7 @@ which one a client speaks: text is the page's, `Documented`; binary is the SDKs'
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Any, ClassVar
@@ -14,6 +14,7 @@ from services.common.errors import SttError
 from services.edge import errors, formats
 from services.edge.engine import Partial, Recognized, Started
 from services.edge.errors import invalid
+from services.edge.stream.speakers import Named
 from services.edge.transcript import Segment, join
 
 Message = dict[str, Any]
@@ -40,7 +41,7 @@ class Opening:
 
 
 class Dialect:
-    """One client's dialect; `read` is given every frame after the first, `tell` every event of recognition."""
+    """One client's dialect; `read` is given every frame after the first, the others what there is to tell."""
 
     has_keys_for_both: ClassVar[bool]
     """Whether an update carries `text` and `partial` always, or `text` alone."""
@@ -62,22 +63,14 @@ class Dialect:
         """What a binary frame without bytes asks for."""
         raise NotImplementedError
 
-    def tell(self, event: Started | Partial | Segment, language: str) -> Iterator[Message]:
-        """Yield the messages for an event; `language` is what the config says."""
-        match event:
-            case Started():
-                yield from self.started(event)
-            case Partial():
-                self._interim = event.text[-_MAX_PARTIAL_CHARACTERS:]
-                yield self.beat()
-            case Segment():
-                self._interim = ""
-                for piece in _pieces(event):
-                    yield self.transcript(piece, language)
-
     def started(self, event: Started) -> Iterator[Message]:
         """Yield what a client hears when recognition listens."""
         yield from ()
+
+    def partial(self, event: Partial) -> Message:
+        """Return the interim text, its end where it is long."""
+        self._interim = event.text[-_MAX_PARTIAL_CHARACTERS:]
+        return self.beat()
 
     def beat(self) -> Message:
         """Return the interim text as it is; in silence it is empty."""
@@ -86,18 +79,34 @@ class Dialect:
         return {"type": "partial", "text": self._interim}
 
     def transcript(self, segment: Segment, language: str) -> Message:
-        """Return a finalized segment; `language` is there where it was chosen, not to be found out."""
+        """Return a finalized segment, one of `pieces`; `language` is there where it was chosen, not to be found out."""
+        self._interim = ""
         return {
-            "type": "transcript",
-            "text": segment.text,
-            **({"partial": ""} if self.has_keys_for_both else {}),
+            **self._update("transcript", segment.text),
             **({} if language == "auto" else {"language": language}),
             **formats.segment_to_json(segment),
         }
 
+    def speakers(self, named: Sequence[Named]) -> Iterator[Message]:
+        """Yield who says which segments; no message for none, several where one could not hold them."""
+        message = {**self._update("speakers"), "segments": [_named_to_json(segment) for segment in named]}
+        middle = len(named) // 2
+        if middle and len(encode(message).encode()) > MAX_MESSAGE_BYTES:
+            yield from self.speakers(named[:middle])
+            yield from self.speakers(named[middle:])
+        elif named:
+            yield message
+
+    def warning(self, warning: str) -> Message:
+        """Return what the client should know of how speakers are named."""
+        return {**self._update("speakers"), "segments": [], "warning": warning}
+
     def closing(self, recognized: Recognized | None) -> Message:
         """Return the last message; `recognized` is None where a session ended before it had begun."""
         raise NotImplementedError
+
+    def _update(self, kind: str, text: str = "") -> Message:
+        return {"type": kind, "text": text, **({"partial": self._interim} if self.has_keys_for_both else {})}
 
 
 class Documented(Dialect):
@@ -185,13 +194,19 @@ def _control(content: Mapping[str, Any]) -> Control:
     return Control.STOP
 
 
-def _pieces(segment: Segment) -> Iterator[Segment]:
+def pieces(segment: Segment) -> Iterator[Segment]:
     """Yield a segment whole or, where one message could not hold it, by halves."""
     middle = len(segment.words) // 2
     if not middle or len(encode(formats.segment_to_json(segment)).encode()) < MAX_MESSAGE_BYTES - 1024:
         yield segment
         return
     for words in (segment.words[:middle], segment.words[middle:]):
-        yield from _pieces(
+        yield from pieces(
             replace(segment, start_s=words[0].start_s, end_s=words[-1].end_s, text=join(words), words=words)
         )
+
+
+def _named_to_json(named: Named) -> dict[str, Any]:
+    parts = [{"speaker": formats.speaker_name(part.speaker), "words": part.words} for part in named.parts]
+    speaker = formats.speaker_name(named.speaker)
+    return {"id": named.id, "speaker": speaker, **({"parts": parts} if len(parts) > 1 else {})}

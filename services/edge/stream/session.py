@@ -1,12 +1,14 @@
 """One live session's rules: who may wait how long for whom, what ends it, and what is sent before that.
 
 How frames look on the wire is `websocket`'s, what they mean is `dialects`'. Three tasks work here: one reads the
-client, one tells him what recognition hears, and one watches the clock; the first to fail ends all of them.
+client, one tells him what recognition hears, and one watches the clock; `naming` may add two that tell who speaks.
+The first to fail ends all of them.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Protocol
 
 from services.common.audio import SAMPLE_BYTES, Flush
@@ -16,7 +18,8 @@ from services.edge.params import LiveParams
 from services.edge.settings import EdgeSettings
 from services.edge.stream.allowance import Allowance
 from services.edge.stream.audio import BYTES_PER_S, AudioQueue
-from services.edge.stream.dialects import Control, Dialect, Message, Opening, open_session
+from services.edge.stream.dialects import Control, Dialect, Message, Opening, open_session, pieces
+from services.edge.stream.naming import BACKLOG_BYTES, Diarize, Naming
 from services.edge.transcript import Segment
 
 _TICK_S = 0.25
@@ -60,12 +63,14 @@ class Session:
         self,
         peer: Peer,
         listen: Listen,
+        diarize: Diarize,
         choose: Callable[[Mapping[str, Any]], LiveParams],
         allowance: Allowance,
         settings: EdgeSettings,
     ) -> None:
         self._peer = peer
         self._recognition = listen
+        self._diarization = diarize
         self._choose = choose
         self._allowance = allowance
         self._settings = settings
@@ -73,8 +78,10 @@ class Session:
         limit_bytes = round((settings.stream_lag_s + _HOLD_BEYOND_LAG_S) * BYTES_PER_S)
         self._audio = AudioQueue(limit_bytes, settings.stream_keepalive_s, self._now)
         self._began_s = self._now()
-        self._opening: asyncio.Future[Opening | None] = asyncio.get_running_loop().create_future()
+        self._opening: asyncio.Future[tuple[Opening, LiveParams] | None] = asyncio.get_running_loop().create_future()
         self._dialect: Dialect | None = None
+        self._naming: Naming | None = None
+        self._is_recognized = False
         self._started_by_s = self._finished_by_s = float("inf")
         self._pinged_s = self._now()
         self._farewell: SttError | None = None
@@ -88,14 +95,14 @@ class Session:
         """Return when everything is said, the last message included; raise why it ended where it did not end well."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                helpers = [tasks.create_task(self._read()), tasks.create_task(self._watch())]
+                helpers = [tasks.create_task(self._read(tasks)), tasks.create_task(self._watch())]
                 await self._talk()
                 for helper in helpers:
                     helper.cancel()
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         finally:
-            self._audio.end()
+            self._end_audio()
         if self._farewell is not None:
             raise self._farewell
 
@@ -105,41 +112,76 @@ class Session:
 
     async def _talk(self) -> None:
         """Tell the client what recognition hears, to the end."""
-        opening = await self._opening
+        begun = await self._opening
+        if begun is None:
+            return
+        opening, params = begun
         recognized = None
-        if opening is not None and opening.first is not Control.STOP:
-            recognized = await self._listen(opening.dialect, self._choose(opening.config))
-        if opening is not None and self._farewell is None:
+        if opening.first is not Control.STOP:
+            recognized = await self._listen(opening.dialect, params)
+            if self._naming is not None:
+                recognized = await self._name_rest(self._naming, recognized)
+        if self._farewell is None:
             await self._peer.send_message(opening.dialect.closing(recognized))
 
     async def _listen(self, dialect: Dialect, params: LiveParams) -> Recognized:
         self._started_by_s = self._now() + self._settings.probe_deadline_s
         async with aclosing(self._recognition(aiter(self._audio), params.model, params.language)) as events:
             async for event in events:
-                if isinstance(event, Recognized):
-                    return event
-                if isinstance(event, Started):
-                    self._dialect = dialect
-                    self._started_by_s = float("inf")
-                for message in dialect.tell(event, params.language):
-                    await self._peer.send_message(message)
+                match event:
+                    case Recognized():
+                        return event
+                    case Started():
+                        self._dialect = dialect
+                        self._started_by_s = float("inf")
+                        for message in dialect.started(event):
+                            await self._peer.send_message(message)
+                        if self._naming is not None:
+                            self._naming.begin()
+                    case Partial():
+                        await self._peer.send_message(dialect.partial(event))
+                    case Segment():
+                        for piece in pieces(event):
+                            await self._tell(piece, dialect.transcript(piece, params.language))
         raise AssertionError("recognition ends with Recognized or an error")
 
-    async def _read(self) -> None:
+    async def _tell(self, segment: Segment, message: Message) -> None:
+        if self._naming is None:
+            await self._peer.send_message(message)
+        else:
+            await self._naming.tell(segment, message)
+
+    async def _name_rest(self, naming: Naming, recognized: Recognized) -> Recognized:
+        """Give diarization a little time after recognition; return what recognition ended with, all warnings in it."""
+        self._is_recognized = True
+        self._finished_by_s = min(self._finished_by_s, self._now() + self._settings.stream_speakers_wait_s)
+        await naming.finish()
+        return replace(recognized, warnings=(*recognized.warnings, *naming.warnings))
+
+    async def _read(self, tasks: asyncio.TaskGroup) -> None:
         """Hear the client, to the end: what comes after it is ignored."""
         opening = open_session(await self._peer.receive_frame())
         if not self._opening.done():
-            self._opening.set_result(opening)
+            params = self._choose(opening.config)
+            if params.diarize and opening.first is not Control.STOP:
+                self._naming = self._name(opening.dialect, params.speakers, tasks)
+            self._opening.set_result((opening, params))
         await self._take(opening.first)
         while True:
             frame = await self._peer.receive_frame()
             if not self._audio.is_ended:
                 await self._take(opening.dialect.read(frame))
 
+    def _name(self, dialect: Dialect, speakers: int, tasks: asyncio.TaskGroup) -> Naming:
+        audio = AudioQueue(BACKLOG_BYTES, self._settings.stream_keepalive_s, self._now)
+        return Naming(self._diarization, speakers, audio, dialect, self._peer.send_message, tasks)
+
     async def _take(self, content: bytes | Control) -> None:
         if isinstance(content, bytes):
             allowed_bytes, error = await self._allowance.ask(self._audio.received_bytes, len(content))
             await self._audio.put(content[:allowed_bytes])
+            if self._naming is not None:
+                await self._naming.hear(content[:allowed_bytes])
             if error is not None:
                 self._end(error, self._settings.stream_finish_s)
         elif content is Control.STOP:
@@ -151,9 +193,14 @@ class Session:
         if self._audio.is_ended:
             return
         self._farewell = farewell
-        self._audio.end()
+        self._end_audio()
         if not self._opening.done():
             self._opening.set_result(None)
+
+    def _end_audio(self) -> None:
+        self._audio.end()
+        if self._naming is not None:
+            self._naming.end()
 
     async def _watch(self) -> None:
         while True:
@@ -165,7 +212,12 @@ class Session:
     def _check_recognition(self) -> None:
         settings, audio, now_s = self._settings, self._audio, self._now()
         is_stuck = audio.backlog_bytes and now_s - audio.taken_s > settings.stream_idle_s
-        if is_stuck or now_s > min(self._started_by_s, self._finished_by_s):
+        is_late = now_s > min(self._started_by_s, self._finished_by_s)
+        if self._is_recognized and self._naming is not None:
+            if is_late:
+                self._naming.stop()
+            return
+        if is_stuck or is_late:
             # Who was to be sent off with what is left is told why he was, not what came in between.
             raise self._farewell or SttError(
                 Reason.DEADLINE_EXCEEDED,

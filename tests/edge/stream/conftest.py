@@ -11,7 +11,7 @@ import pytest
 from aiohttp import WSMsgType
 
 from tests.edge.conftest import Edge, StartEdge
-from tests.edge.fakes import FakeLiveAsr, serving
+from tests.edge.fakes import FakeLiveAsr, FakeLiveDiarize, serving
 
 SECOND = b"\x01\x00" * 16_000
 CONFIG: dict[str, Any] = {"language": "en", "model": "fake-en"}
@@ -74,6 +74,19 @@ async def asr() -> FakeLiveAsr:
 async def asr_address(asr: FakeLiveAsr) -> AsyncIterator[str]:
     """Where it is."""
     async with serving(asr) as address:
+        yield address
+
+
+@pytest.fixture
+async def diarize() -> FakeLiveDiarize:
+    """The diarization behind an edge that is told of it."""
+    return FakeLiveDiarize()
+
+
+@pytest.fixture
+async def diarize_address(diarize: FakeLiveDiarize) -> AsyncIterator[str]:
+    """Where it is."""
+    async with serving(diarize) as address:
         yield address
 
 

@@ -16,6 +16,7 @@ from services.edge.stream.dialects import (
     Sdk,
     encode,
     open_session,
+    pieces,
 )
 from services.edge.transcript import Segment, Word
 
@@ -42,7 +43,7 @@ def test_a_segment_however_long_is_told_whole_and_in_order_in_messages_of_limite
 ) -> None:
     dialect = kind()
     segments = [segment_of(texts * times) for texts in said]
-    messages = [message for segment in segments for message in dialect.tell(segment, "auto")]
+    messages = [dialect.transcript(piece, "auto") for segment in segments for piece in pieces(segment)]
     assert " ".join(m["text"] for m in messages) == " ".join(s.text for s in segments)
     assert [w["start"] for m in messages for w in m["words"]] == [w.start_s for s in segments for w in s.words]
     assert all(m["start"] == m["words"][0]["start"] and m["end"] == m["words"][-1]["end"] for m in messages)
@@ -59,14 +60,15 @@ def test_the_whole_text_has_the_spaces_its_words_say_however_a_segment_was_cut(
     long = [tokens * times for tokens in said]
     for tokens in long:
         spoken = tuple(Word(text, i, i + 1, 0.5, attached) for i, (text, attached) in enumerate(tokens))
-        list(dialect.tell(Segment(0, len(spoken), written(tokens), 0.5, spoken), "auto"))
+        for piece in pieces(Segment(0, len(spoken), written(tokens), 0.5, spoken)):
+            dialect.transcript(piece, "auto")
     assert dialect.closing(None)["text"] == written([token for tokens in long for token in tokens])
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60), st.integers(1, 2_000))
 def test_an_interim_text_however_long_is_one_message_of_limited_size(text: str, times: int) -> None:
     for dialect in (Documented(), Sdk()):
-        (message,) = dialect.tell(Partial(text * times), "auto")
+        message = dialect.partial(Partial(text * times))
         assert len(encode(message).encode()) <= MAX_MESSAGE_BYTES
 
 
@@ -74,9 +76,9 @@ def test_an_interim_text_however_long_is_one_message_of_limited_size(text: str, 
 def test_a_beat_repeats_the_interim_text_until_it_is_final(kind: type[Dialect]) -> None:
     dialect = kind()
     silence = dialect.beat()
-    (shown,) = dialect.tell(Partial("Hello wor"), "auto")
+    shown = dialect.partial(Partial("Hello wor"))
     assert dialect.beat() == shown
-    list(dialect.tell(segment_of(["Hello", "world."]), "auto"))
+    dialect.transcript(segment_of(["Hello", "world."]), "auto")
     assert dialect.beat() == silence
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from services.common.audio import Flush
 from services.common.errors import SttError
-from services.edge.engine import Partial, Recognized, Started
+from services.edge.engine import Diarized, Partial, Recognized, Started, Update
 from services.edge.params import LiveParams
 from services.edge.settings import EdgeSettings
 from services.edge.stream.allowance import Allowance
@@ -60,6 +60,11 @@ class SlowRecognition:
         yield Recognized(model, "en", 0.0, ())
 
 
+def no_diarization(audio: AsyncIterator[bytes | Flush], speakers: int) -> AsyncGenerator[Update | Diarized, None]:
+    """For clients who do not ask for speakers."""
+    raise AssertionError("nobody asked for speakers")
+
+
 class EndlessAllowance(Allowance):
     """Lets all audio be heard."""
 
@@ -72,7 +77,8 @@ class EndlessAllowance(Allowance):
 
 def session_of(peer: FakePeer, recognition: SlowRecognition) -> Session:
     settings = EdgeSettings(stream_lag_s=0.3)
-    return Session(peer, recognition.listen, lambda config: LiveParams("any", "en"), EndlessAllowance(), settings)
+    params = LiveParams("any", "en")
+    return Session(peer, recognition.listen, no_diarization, lambda config: params, EndlessAllowance(), settings)
 
 
 async def test_audio_that_waits_too_long_ends_a_session() -> None:
