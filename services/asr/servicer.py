@@ -1,7 +1,7 @@
 """Speaks gRPC for the transcribers: checks the config, admits the request, streams the events."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from itertools import count
 
 import grpc
@@ -15,7 +15,7 @@ from services.asr.models.keeper import Keeper
 from services.asr.settings import AsrSettings
 from services.asr.transcriber import Finished, Progress, Transcriber
 from services.asr.transcript import Segment
-from services.common.errors import Reason, SttError
+from services.common.places import Places
 from services.common.streams import AudioStream
 
 _RETRY_AFTER_S = 2.0
@@ -41,8 +41,8 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
         self._sessions = sessions
         self._load_wait_s = settings.load_wait_s
         self._idle_timeout_s = settings.idle_timeout_s
-        self._room = {"recordings": settings.max_requests, "live sessions": settings.max_sessions}
-        self._running = dict.fromkeys(self._room, 0)
+        room = {"recordings": settings.max_requests, "live sessions": settings.max_sessions}
+        self._places = Places(room, "transcribed", _RETRY_AFTER_S)
 
     async def Transcribe(
         self, request_iterator: AsyncIterator[asr_pb2.TranscribeRequest], context: _Context
@@ -55,7 +55,7 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
         # Who speaks now cannot wait for a model.
         wait_s = self._load_wait_s if listening is None else min(self._load_wait_s, _LIVE_LOAD_WAIT_S)
         async with (
-            self._admitted("recordings" if listening is None else "live sessions"),
+            self._places.taken("recordings" if listening is None else "live sessions"),
             self._models.use(config.model, config.language, wait_s=wait_s) as use,
         ):
             use.scheduler.check_room()
@@ -90,18 +90,3 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
             models=[convert.write_model(model, available=self._models.available(model.id)) for model in models],
             device=convert.write_device(self._device),
         )
-
-    @asynccontextmanager
-    async def _admitted(self, kind: str) -> AsyncIterator[None]:
-        running = self._running[kind]
-        if running >= self._room[kind]:
-            raise SttError(
-                Reason.OVERLOADED,
-                f"{running} {kind} are being transcribed, as many as the service takes.",
-                retry_after_s=_RETRY_AFTER_S,
-            )
-        self._running[kind] += 1
-        try:
-            yield
-        finally:
-            self._running[kind] -= 1

@@ -1,13 +1,14 @@
 """Speaks gRPC for the engines: admits a recording or a session, feeds it, streams the answer; the rest is theirs."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, closing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, closing
 
 import grpc
 from stt.diarize.v1 import diarize_pb2, diarize_pb2_grpc
 
 from services.common.audio import SAMPLE_BYTES, SAMPLE_RATE, Flush
 from services.common.errors import Reason, SttError
+from services.common.places import Places
 from services.common.streams import AudioStream
 from services.diarize.choice import Choice, Engines
 from services.diarize.convert import read_config, write_finished, write_progress, write_turn, write_update
@@ -22,8 +23,8 @@ class DiarizeServicer(diarize_pb2_grpc.DiarizeServiceServicer):
     def __init__(self, engines: Engines, settings: DiarizeSettings) -> None:
         self._engines = engines
         self._settings = settings
-        self._room = {"recordings": settings.max_requests, "live sessions": settings.max_sessions}
-        self._running = dict.fromkeys(self._room, 0)
+        room = {"recordings": settings.max_requests, "live sessions": settings.max_sessions}
+        self._places = Places(room, "diarized", _RETRY_AFTER_S)
 
     async def Diarize(
         self,
@@ -36,7 +37,7 @@ class DiarizeServicer(diarize_pb2_grpc.DiarizeServiceServicer):
         speakers, expected_duration_s = read_config(config)
         choice = self._engines.choose(speakers)
         is_live = config.HasField("live")
-        with self._admitted("live sessions" if is_live else "recordings"):
+        async with self._places.taken("live sessions" if is_live else "recordings"):
             responses = (
                 self._listen(stream, choice, speakers)
                 if is_live
@@ -88,18 +89,3 @@ class DiarizeServicer(diarize_pb2_grpc.DiarizeServiceServicer):
         if before + samples > self._settings.max_audio_s * SAMPLE_RATE:
             raise SttError(Reason.TOO_LARGE, f"A recording may have at most {self._settings.max_audio_s:g} seconds.")
         return samples
-
-    @contextmanager
-    def _admitted(self, kind: str) -> Iterator[None]:
-        running = self._running[kind]
-        if running >= self._room[kind]:
-            raise SttError(
-                Reason.OVERLOADED,
-                f"{running} {kind} are being diarized, as many as the service takes.",
-                retry_after_s=_RETRY_AFTER_S,
-            )
-        self._running[kind] += 1
-        try:
-            yield
-        finally:
-            self._running[kind] -= 1

@@ -6,7 +6,7 @@ from contextlib import aclosing
 import grpc
 from stt.summarize.v1 import summarize_pb2, summarize_pb2_grpc
 
-from services.common.errors import Reason, SttError
+from services.common.places import Places
 from services.summarize.convert import read_request, write_delta, write_finished, write_progress
 from services.summarize.engine import Caveat, Delta, Engine, Progress
 
@@ -18,8 +18,7 @@ class SummarizeServicer(summarize_pb2_grpc.SummarizeServiceServicer):
 
     def __init__(self, engine: Engine, max_requests: int) -> None:
         self._engine = engine
-        self._max_requests = max_requests
-        self._running = 0
+        self._places = Places({"texts": max_requests}, "summarized", _RETRY_AFTER_S)
 
     async def Summarize(
         self,
@@ -28,14 +27,7 @@ class SummarizeServicer(summarize_pb2_grpc.SummarizeServiceServicer):
     ) -> AsyncIterator[summarize_pb2.SummarizeResponse]:
         """Stream how far it is and the summary's pieces, then the closing message."""
         text, style = read_request(request)
-        if self._running >= self._max_requests:
-            raise SttError(
-                Reason.OVERLOADED,
-                f"{self._running} texts are being summarized, as many as the service takes.",
-                retry_after_s=_RETRY_AFTER_S,
-            )
-        self._running += 1
-        try:
+        async with self._places.taken("texts"):
             caveats: list[Caveat] = []
             async with aclosing(self._engine.summarize(text, style)) as events:
                 async for event in events:
@@ -47,5 +39,3 @@ class SummarizeServicer(summarize_pb2_grpc.SummarizeServiceServicer):
                         case Caveat():
                             caveats.append(event)
             yield write_finished(self._engine.model, caveats)
-        finally:
-            self._running -= 1
