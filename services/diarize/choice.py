@@ -25,7 +25,7 @@ class Engines:
         self._loading = loading
         self._max_speakers = max_speakers
 
-    def choose(self, speakers: int) -> Choice:
+    def choose(self, speakers: int, *, is_live: bool = False) -> Choice:
         """Return the engine for a request for so many speakers, 0 for any number."""
         loading, embedded = self._loading, self._embedded
         if loading is None:
@@ -38,4 +38,4 @@ class Engines:
             return Choice(embedded, (Caveat("MANY_SPEAKERS", message),))
         if loading.engine is None:
             return Choice(embedded, (Caveat("FALLBACK_MODEL", f"{loading.problem} {embedded.model_id} answered."),))
-        return Choice(loading.engine)
+        return Choice(embedded if is_live and not loading.engine.is_live else loading.engine)

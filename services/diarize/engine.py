@@ -71,6 +71,11 @@ class Engine(Protocol):
         """How many speakers it can tell apart; 0 for any number."""
         ...
 
+    @property
+    def is_live(self) -> bool:
+        """Whether it keeps up with live sessions."""
+        ...
+
     def open(self, speakers: int, expected_duration_s: float) -> Diarization:
         """Begin a recording: `speakers` to find and seconds that will come, each 0 when not known."""
         ...

@@ -17,8 +17,8 @@ _log = structlog.get_logger(__name__)
 class Loading:
     """Loads one engine; `run` it as a task.
 
-    `fetch` brings its files here where they are not, `load` returns it and may block; both raise OSError or ValueError,
-    a sentence.
+    `fetch` brings its files here where they are not, `load` returns it and may block; what they raise as OSError
+    or ValueError is a sentence.
     """
 
     def __init__(
@@ -39,7 +39,9 @@ class Loading:
                 await self._fetch()
                 self.engine = await in_background(self._load)
                 _log.info("loaded", model=self.model_id)
-            except (OSError, ValueError, MemoryError) as error:
-                self.problem = f"{self.model_id} is not loaded: {str(error).rstrip('.')}."
+            except Exception as error:  # of a hub, a disk, a GPU and many libraries: requests must go on being told
+                is_said = isinstance(error, OSError | ValueError)
+                why = str(error).rstrip(".") if is_said else "its files or what runs them do not work"
+                self.problem = f"{self.model_id} is not loaded: {why}."
                 _log.warning("not loaded", model=self.model_id, message=str(error), retry_s=self._retry_s)
                 await asyncio.sleep(self._retry_s)

@@ -35,8 +35,8 @@ class DiarizeServicer(diarize_pb2_grpc.DiarizeServiceServicer):
         stream = AudioStream(request_iterator, self._settings.idle_timeout_s)
         config = await stream.config()
         speakers, expected_duration_s = read_config(config)
-        choice = self._engines.choose(speakers)
         is_live = config.HasField("live")
+        choice = self._engines.choose(speakers, is_live=is_live)
         async with self._places.taken("live sessions" if is_live else "recordings"):
             responses = (
                 self._listen(stream, choice, speakers)

@@ -34,8 +34,15 @@ class DiarizeSettings(GrpcSettings):
     latency_s: float = Field(
         30.4, description=f"Preset of its model card for recordings: {_LATENCIES}; the longest is the most exact."
     )
-    live_latency_s: float = Field(1.04, description="The same for live sessions.")
-    max_batch: int = Field(8, description="Chunks of recordings and sessions that it hears together.", ge=1, le=64)
+    live_latency_s: float = Field(
+        1.04, description="The same for live sessions, which on a CPU are the embedded engine's."
+    )
+    max_batch: int = Field(
+        0,
+        description="Chunks of audio that it hears together; 0: 8 on a GPU, 1 on a CPU.",
+        ge=0,
+        le=64,
+    )
     load_retry_s: float = Field(30.0, description="Seconds until it is tried again where it cannot be had.", gt=0)
     workers: int = Field(2, description="Threads that run the networks.", ge=1)
     ahead: int = Field(2, description="Stretches of 10 s of one recording that may wait or be at work.", ge=1)
@@ -43,7 +50,7 @@ class DiarizeSettings(GrpcSettings):
     max_sessions: int = Field(
         default_factory=lambda: 2 * (os.cpu_count() or 1),
         description="Live sessions at once; more are refused. By default two for each core, which keep a quarter of it "
-        "busy; a GPU carries more.",
+        "busy on the embedded engine; a GPU carries more.",
         ge=1,
     )
     max_audio_s: float = Field(43_200.0, description="Longest recording in seconds.", gt=0)

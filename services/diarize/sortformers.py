@@ -49,11 +49,15 @@ def loader(model_id: str, executor: Executor, settings: DiarizeSettings) -> Call
         path = find(model_id, settings.model_dir)
         if path is None:
             raise FileNotFoundError(f"there is no {model_id}.nemo")
-        loaded = network.load(path, network.choose_device(settings.device), settings.workers)
+        device = network.choose_device(settings.device)
+        loaded = network.load(path, device, MAX_SPEAKERS, settings.workers)
+        # On a CPU chunks in company take longer than one by one, and live ones longer than their audio.
+        is_gpu = device == "cuda"
         return Sortformer(
             model_id=model_id,
-            max_speakers=loaded.max_speakers,
-            batches=Batches(loaded, executor, settings.max_batch),
+            max_speakers=MAX_SPEAKERS,
+            is_live=is_gpu,
+            batches=Batches(loaded, executor, settings.max_batch or (8 if is_gpu else 1)),
             recordings=PRESETS[settings.latency_s],
             sessions=PRESETS[settings.live_latency_s],
         )

@@ -138,19 +138,22 @@ class Backends:
     ) -> AsyncGenerator[Progress | Diarized, None]:
         """Yield how far diarization is, and one Diarized at the end; `speakers` 0 finds their number out.
 
-        A service that is full has heard nothing yet, so it is asked again until the deadline.
+        A service that is full, and so has said nothing yet, is asked again until the deadline.
         """
         now = asyncio.get_running_loop().time
         factor, base_s = self._settings.diarize_deadline_factor, self._settings.diarize_deadline_base_s
         deadline = now() + base_s + factor * duration_s
+        has_begun = False
         while True:
             try:
                 async with aclosing(self._diarize_once(recording, duration_s, speakers, deadline - now())) as events:
                     async for event in events:
+                        has_begun = True
                         yield event
                 return
             except SttError as error:
-                if error.reason is not Reason.OVERLOADED or now() + (error.retry_after_s or 0) >= deadline:
+                is_full = error.reason is Reason.OVERLOADED and not has_begun
+                if not is_full or now() + (error.retry_after_s or 0) >= deadline:
                     raise
                 retry_after_s = error.retry_after_s or 0
             await asyncio.sleep(retry_after_s)

@@ -49,6 +49,8 @@ def assign_speakers(segments: Iterable[Segment], turns: Sequence[Turn]) -> list[
     for segment, speakers in zip(said, speakers_of(said, turns), strict=True):
         pieces = groupby(zip(speakers, segment.words, strict=True), key=lambda pair: pair[0])
         cut = [(speaker, tuple(word for _, word in pairs)) for speaker, pairs in pieces]
+        if not cut:
+            joined.append(segment)
         for speaker, words in cut:
             number = numbers.setdefault(speaker, len(numbers) + 1)
             if len(cut) == 1:
@@ -110,6 +112,8 @@ class _Voice:
 
 def _speakers_of(words: Sequence[Word], voices: Sequence[_Voice]) -> list[int]:
     """Return the speaker of each word: the cheapest path through evidence and prices of changes."""
+    if not words:
+        return []
     asides = _asides(words, voices)
     cost = [0.0] * len(voices)
     origins: list[list[int]] = []

@@ -87,7 +87,7 @@ class EdgeSettings(Settings):
     diarize_deadline_base_s: float = Field(60, description="Deadline of diarization for no audio at all.", gt=0)
     diarize_deadline_factor: float = Field(1, description="What is added to it per second of audio.", ge=0)
     summarize_deadline_base_s: float = Field(120, description="Deadline of the summary of a short text.", gt=0)
-    summarize_deadline_factor: float = Field(2, description="What is added to it per 1,000 characters.", ge=0)
+    summarize_deadline_factor: float = Field(10, description="What is added to it per 1,000 characters.", ge=0)
     probe_deadline_s: float = Field(5, description="Deadline of a service's list of models and of its health.", gt=0)
 
     stream_max_s: int = Field(12 * 3600, description="Seconds a live session may last.", gt=0)

@@ -22,7 +22,7 @@ from tests.bench.plan import Plan
 from tests.bench.system import System
 
 _MODEL = "diar_streaming_sortformer_4spk-v2"
-_AT_ONCE = 4
+_AT_ONCE, _GPU_BATCH = 4, 32
 _LENGTH_S, _QUICK_LENGTH_S = 600.0, 120.0
 _LOAD_S, _REQUEST_S = 300.0, 3600.0
 _STREAMS = (4, 8, 16, 32, 64, 128, 256)
@@ -49,6 +49,7 @@ def measure(plan: Plan, log_dir: Path) -> Measured:
             "MODEL_DIR": folder,
             "DIARIZE_DEVICE": device,
             "DIARIZE_MAX_REQUESTS": str(_AT_ONCE),
+            "DIARIZE_MAX_BATCH": str(_AT_ONCE if device == "cpu" else _GPU_BATCH),
             "DIARIZE_MAX_SESSIONS": str(_STREAMS[-1]),
         }
         with System(log_dir, settings) as system:

@@ -16,8 +16,9 @@ class Named:
 
     max_speakers = 0
 
-    def __init__(self, model_id: str) -> None:
+    def __init__(self, model_id: str, *, is_live: bool = True) -> None:
         self.model_id = model_id
+        self.is_live = is_live
 
     def open(self, speakers: int, expected_duration_s: float) -> Diarization:
         raise NotImplementedError
@@ -42,7 +43,7 @@ class Files:
             raise self.failures.pop(0)
 
     def load(self) -> Engine:
-        return Named("wanted")
+        return Named("wanted", is_live=False)
 
 
 @pytest.fixture
@@ -79,7 +80,14 @@ async def test_more_speakers_than_the_wanted_engine_tells_apart_are_the_embedded
     assert chosen(engines, 5) == ("embedded", ["MANY_SPEAKERS"])
 
 
-@pytest.mark.parametrize("error", [OSError("The hub is away."), ValueError("It is damaged"), MemoryError("no room")])
+async def test_who_is_live_is_not_given_to_an_engine_that_does_not_keep_up(loading: Loading) -> None:
+    await loading.run()
+    engines = Engines(Named("embedded"), loading, 4)
+    assert engines.choose(0, is_live=True).engine.model_id == "embedded"
+    assert engines.choose(0, is_live=False).engine.model_id == "wanted"
+
+
+@pytest.mark.parametrize("error", [OSError("The hub is away."), ValueError("It is damaged"), ImportError("no module")])
 async def test_what_could_not_be_had_is_tried_again(loading: Loading, files: Files, error: Exception) -> None:
     files.failures = [error, error]
     await loading.run()

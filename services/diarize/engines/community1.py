@@ -42,6 +42,7 @@ class Community1:
 
     model_id = "pyannote-community-1"
     max_speakers = 0
+    is_live = True
 
     def __init__(self, networks: Networks, executor: Executor, steps_s: Mapping[float, float], ahead: int) -> None:
         self.networks = networks

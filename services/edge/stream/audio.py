@@ -49,6 +49,11 @@ class AudioQueue:
             return 0.0
         return self._now() - (self._spoken_s - self.backlog_bytes / BYTES_PER_S)
 
+    @property
+    def ahead_s(self) -> float:
+        """How much longer somebody who speaks in real time would have taken to say what has come."""
+        return max(0.0, self._spoken_s - self._now())
+
     async def put(self, data: bytes) -> None:
         """Add audio, after waiting for room; after `end` it is dropped."""
         try:

@@ -32,13 +32,22 @@ class Naming:
     """Tells a client who speaks, once it may `begin`; what it does is done in `tasks`, which end with the session."""
 
     def __init__(
-        self, diarize: Diarize, speakers: int, audio: AudioQueue, dialect: Dialect, send: Send, tasks: asyncio.TaskGroup
+        self,
+        diarize: Diarize,
+        speakers: int,
+        audio: AudioQueue,
+        dialect: Dialect,
+        send: Send,
+        tasks: asyncio.TaskGroup,
+        patience_s: float,
     ) -> None:
+        """Name so many speakers, 0 for any number; a client who is ahead waits `patience_s` for a full queue."""
         self.warnings: tuple[str, ...] = ()
         """What the client was told of what he should know."""
         self._audio = audio
         self._dialect = dialect
         self._send = send
+        self._patience_s = patience_s
         self._speakers = Speakers()
         self._segments = 0
         self._is_over = False
@@ -52,12 +61,24 @@ class Naming:
         """Ask diarization, and tell what it says."""
         self._may_tell.set()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether the client is held back now."""
+        return self._audio.is_held
+
     async def hear(self, data: bytes) -> None:
-        """Take audio; it never waits for diarization."""
-        if self._audio.backlog_bytes >= BACKLOG_BYTES:
-            self.stop()
-        else:
+        """Take audio. Who speaks in real time is never held back: a minute behind, diarization is given up.
+
+        Who sends faster waits for it, as long as it takes anything at all.
+        """
+        if self._audio.backlog_bytes < BACKLOG_BYTES:
             await self._audio.put(data)
+            return
+        try:
+            async with asyncio.timeout(min(self._audio.ahead_s, self._patience_s)):
+                await self._audio.put(data)
+        except TimeoutError:
+            self.stop()
 
     def end(self) -> None:
         """Take no more audio."""
@@ -78,7 +99,7 @@ class Naming:
             self._is_over = True
             self.stop()
         await asyncio.wait({self._concluding})
-        if not self._is_over and not self._speakers.are_known:
+        if not self._is_over and not self._speakers.are_told:
             await self._warn(_NO_VOICES)
 
     def stop(self) -> None:
@@ -100,6 +121,11 @@ class Naming:
                             await self._warn(warning)
         except SttError as error:
             await self._fail(error)
+        except ConnectionError:
+            raise
+        except Exception:  # a fault of ours must not take the words along
+            _log.exception("live diarization broke")
+            await self._fail(SttError(Reason.INTERNAL, "Diarization failed."))
 
     async def _conclude(self) -> None:
         await asyncio.wait({self._following})

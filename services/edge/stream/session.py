@@ -91,6 +91,11 @@ class Session:
         """How much audio was received."""
         return self._audio.received_bytes // SAMPLE_BYTES
 
+    @property
+    def _is_held(self) -> bool:
+        """Whether the client is held back now."""
+        return self._audio.is_held or (self._naming is not None and self._naming.is_held)
+
     async def run(self) -> None:
         """Return when everything is said, the last message included; raise why it ended where it did not end well."""
         try:
@@ -174,7 +179,8 @@ class Session:
 
     def _name(self, dialect: Dialect, speakers: int, tasks: asyncio.TaskGroup) -> Naming:
         audio = AudioQueue(BACKLOG_BYTES, self._settings.stream_keepalive_s, self._now)
-        return Naming(self._diarization, speakers, audio, dialect, self._peer.send_message, tasks)
+        send, patience_s = self._peer.send_message, self._settings.stream_speakers_wait_s
+        return Naming(self._diarization, speakers, audio, dialect, send, tasks, patience_s)
 
     async def _take(self, content: bytes | Control) -> None:
         if isinstance(content, bytes):
@@ -233,7 +239,7 @@ class Session:
 
     def _check_client(self) -> None:
         settings, audio, now_s = self._settings, self._audio, self._now()
-        if not audio.is_held and now_s - audio.arrived_s > settings.stream_idle_s:
+        if not self._is_held and now_s - audio.arrived_s > settings.stream_idle_s:
             error = SttError(Reason.IDLE_TIMEOUT, f"No audio was sent for {settings.stream_idle_s:g} seconds.")
             self._end(error, settings.stream_finish_s)
         if now_s - self._began_s > settings.stream_max_s:
@@ -244,7 +250,7 @@ class Session:
         settings, peer, now_s = self._settings, self._peer, self._now()
         if self._dialect is not None and now_s - peer.told_s > settings.stream_keepalive_s:
             await peer.send_message(self._dialect.beat())
-        if self._audio.is_held:
+        if self._is_held:
             # His frames are not read, so he cannot be heard to be alive; but a ping to one who has gone is refused.
             if peer.is_gone():
                 raise ConnectionResetError("the client has hung up")

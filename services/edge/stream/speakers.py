@@ -54,17 +54,14 @@ class Speakers:
         self._numbers: dict[int, int] = {}
 
     @property
-    def are_known(self) -> bool:
-        """Whether anybody was heard so far."""
-        return bool(self._turns)
-
-    @property
     def are_told(self) -> bool:
         """Whether anybody was told of."""
         return bool(self._numbers)
 
     def add(self, number: int, segment: Segment) -> None:
-        """Take a segment by its id; segments come in the order of time."""
+        """Take a segment by its id; segments come in the order of time, and one without words is nobody's."""
+        if not segment.words:
+            return
         self._open[number] = segment
         while len(self._open) > 1 and sum(len(s.words) for s in self._open.values()) > MAX_OPEN_WORDS:
             self._close(next(iter(self._open)))

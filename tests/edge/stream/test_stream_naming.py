@@ -48,7 +48,7 @@ async def test_a_correction_never_comes_before_what_it_corrects() -> None:
         yield Diarized((), ())
 
     async with asyncio.TaskGroup() as tasks:
-        naming = Naming(diarize, 0, queue(), Documented(), client.send, tasks)
+        naming = Naming(diarize, 0, queue(), Documented(), client.send, tasks, 60)
         naming.begin()
         updates.put_nowait(Update(0, 1, (Turn(0, 1, 1),)))
         await updates.join()
@@ -72,10 +72,47 @@ async def test_a_diarization_that_failed_keeps_no_audio() -> None:
         yield Diarized((), ())
 
     async with asyncio.TaskGroup() as tasks:
-        naming = Naming(diarize, 0, audio, Documented(), client.send, tasks)
+        naming = Naming(diarize, 0, audio, Documented(), client.send, tasks, 60)
         await naming.hear(bytes(BYTES_PER_S))
         naming.begin()
         await client.warned.wait()
         await naming.hear(bytes(BYTES_PER_S))
         await naming.finish()
     assert audio.backlog_bytes == 0
+
+
+async def test_who_sends_faster_than_he_speaks_waits_for_a_diarization_that_goes_on() -> None:
+    client, heard = Client(), bytearray()
+
+    async def diarize(audio: AsyncIterator[bytes | Flush], speakers: int) -> AsyncGenerator[Update | Diarized, None]:
+        async for piece in audio:
+            assert isinstance(piece, bytes)
+            heard.extend(piece)
+            await asyncio.sleep(0)
+        yield Diarized((), ())
+
+    async with asyncio.TaskGroup() as tasks:
+        naming = Naming(diarize, 0, queue(), Documented(), client.send, tasks, 60)
+        naming.begin()
+        for _ in range(200):
+            await naming.hear(bytes(BYTES_PER_S))
+        naming.end()
+    assert len(heard) == 200 * BYTES_PER_S
+
+
+async def test_who_speaks_in_real_time_never_waits_for_a_diarization_that_falls_behind() -> None:
+    client, second = Client(), 0
+
+    async def diarize(audio: AsyncIterator[bytes | Flush], speakers: int) -> AsyncGenerator[Update | Diarized, None]:
+        await asyncio.Event().wait()
+        yield Diarized((), ())
+
+    async with asyncio.TaskGroup() as tasks:
+        audio = AudioQueue(BACKLOG_BYTES, 60, lambda: second)
+        naming = Naming(diarize, 0, audio, Documented(), client.send, tasks, 60)
+        naming.begin()
+        while not client.warned.is_set():
+            second += 1
+            await naming.hear(bytes(BYTES_PER_S))
+            await asyncio.sleep(0)
+    assert second * BYTES_PER_S < 1.2 * BACKLOG_BYTES

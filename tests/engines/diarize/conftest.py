@@ -51,7 +51,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory, voices: Pcm) -> Path:
 
 @pytest.fixture(scope="session")
 def loaded(model_dir: Path) -> network.Network:
-    return network.load(model_dir / f"{MODEL}.nemo", "cpu", 1)
+    return network.load(model_dir / f"{MODEL}.nemo", "cpu", 4, 1)
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def serve_sortformer(serve_engines: Callable[..., Any], watched: Watched, thread
     def loading(settings: DiarizeSettings) -> Loading:
         presets = PRESETS[settings.latency_s], PRESETS[settings.live_latency_s]
         running = Loading(MODEL, asyncio.Event().wait, lambda: None, 1.0)  # type: ignore[arg-type, return-value]
-        running.engine = Sortformer(MODEL, 4, Batches(watched, thread, settings.max_batch), *presets)
+        running.engine = Sortformer(MODEL, 4, True, Batches(watched, thread, settings.max_batch or 8), *presets)
         return running
 
     return lambda **changes: serve_engines(loading, **changes)

@@ -30,13 +30,17 @@ class _Job:
 
 
 class Batches:
-    """Hears chunks in batches of at most `max_batch`, in one thread of `executor`; those of live sessions go first."""
+    """Hears chunks in batches of at most `max_batch`, in one thread of `executor`.
+
+    Chunks of live sessions go first, but for one batch of recordings after each of theirs.
+    """
 
     def __init__(self, network: Hears, executor: Executor, max_batch: int) -> None:
         self._network = network
         self._executor = executor
         self._max_batch = max_batch
         self._waiting: list[_Job] = []
+        self._was_live = False
         self._working: asyncio.Task[None] | None = None
 
     async def hear(self, chunk: Chunk, *, is_live: bool) -> Heard:
@@ -54,21 +58,28 @@ class Batches:
             batch = self._next()
             if not batch:
                 return
-            try:
-                await self._hear(batch)
-            except Exception:  # one of them is too much, or bad: the others must not suffer
+            if not await self._is_heard(batch):
                 for job in batch:
                     await self._hear_alone(job)
 
     def _next(self) -> list[_Job]:
-        """Take the longest waiting chunk, a live one before others, and those that may go with it."""
+        """Take the longest waiting chunk, every other time a live one before others, and those that may go with it."""
         self._waiting = [job for job in self._waiting if not job.answer.done()]
         if not self._waiting:
             return []
-        first = min(self._waiting, key=lambda job: not job.is_live)
+        first = min(self._waiting, key=lambda job: job.is_live is self._was_live)
+        self._was_live = first.is_live
         kin = [job for job in self._waiting if _kind(job) == _kind(first)][: self._max_batch]
         self._waiting = [job for job in self._waiting if job not in kin]
         return kin
+
+    async def _is_heard(self, batch: Sequence[_Job]) -> bool:
+        """Hear a batch; return whether that went well, with nothing left of what failed: it holds the memory."""
+        try:
+            await self._hear(batch)
+        except Exception:  # one of them is too much, or bad: the others must not suffer
+            return False
+        return True
 
     async def _hear(self, batch: Sequence[_Job]) -> None:
         loop = asyncio.get_running_loop()

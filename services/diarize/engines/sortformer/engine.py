@@ -1,6 +1,7 @@
 """The Sortformer engine: recordings and live sessions as streams of chunks, which share the network's batches."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ class Sortformer:
 
     model_id: str
     max_speakers: int
+    is_live: bool
     batches: Batches
     recordings: Preset
     sessions: Preset
@@ -106,8 +108,11 @@ class _Telling:
 
     def glance(self, heard: Probabilities, duration_s: float) -> Update:
         """Return all that is known with chunks that will be heard again."""
-        joined = self._joined([heard])
-        return self._update(joined, len(joined), duration_s)
+        ahead = copy(self)
+        ahead._channels = self._channels.copy()
+        joined = ahead._joined([heard])
+        # Who is told a number keeps it.
+        return ahead._update(joined, len(joined), duration_s)
 
     def end(self, heard: list[Probabilities], duration_s: float) -> Update:
         """Return what is left to be told."""
@@ -120,7 +125,8 @@ class _Telling:
         for part in heard:
             kept: Sequence[int] = range(part.shape[1])
             if self._speakers:
-                active = activity(part, kept)
+                # Not with a frame alone, which is none.
+                active = smooth(activity(part, kept))
                 for channel in np.argsort(active.argmax(axis=0), kind="stable").tolist():
                     if active[:, channel].any() and channel not in self._channels:
                         self._channels.append(channel)

@@ -6,6 +6,7 @@ stream's as they come, so streams that began at different times share a batch.
 """
 
 import logging
+import lzma
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -100,8 +101,8 @@ def choose_device(asked: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda
     return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def load(path: Path, device: Literal["cpu", "cuda"], threads: int) -> Network:
-    """Load a .nemo file; raises ValueError, a sentence, where it holds no Sortformer that can stream.
+def load(path: Path, device: Literal["cpu", "cuda"], speakers: int, threads: int) -> Network:
+    """Load a .nemo file; raises ValueError, a sentence, where it holds no Sortformer for so many that can stream.
 
     On a CPU it runs in so many threads.
     """
@@ -112,6 +113,8 @@ def load(path: Path, device: Literal["cpu", "cuda"], threads: int) -> Network:
         raise ValueError(f"{path.name} normalizes over whole recordings, so it cannot be streamed.")
     if model.encoder.subsampling_factor != SUBSAMPLING:
         raise ValueError(f"{path.name} answers every {model.encoder.subsampling_factor * 10} ms, not every 80.")
+    if model.sortformer_modules.n_spk != speakers:
+        raise ValueError(f"{path.name} tells {model.sortformer_modules.n_spk} speakers apart, not {speakers}.")
     model.eval()
     model.streaming_mode = model.async_streaming = True
     return Network(model, torch.device(device))
@@ -124,7 +127,7 @@ def _check(path: Path) -> None:
             name = next((each for each in archive.getnames() if Path(each).name == _CONFIG), None)
             config = archive.extractfile(name) if name else None
             content = config.read().decode() if config else ""
-    except (tarfile.TarError, EOFError, UnicodeDecodeError) as error:
+    except (tarfile.TarError, lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
         raise ValueError(f"{path.name} is damaged, or no .nemo file.") from error
     if _TARGET not in content:
         raise ValueError(f"{path.name} holds no Sortformer.")
