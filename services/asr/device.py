@@ -1,10 +1,11 @@
 """What models run on: the GPU where there is one, else the CPU, and how much memory it has left."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import ctranslate2
 import pynvml
+
+from services.common.memory import available_mib
 
 _MIB = 1024 * 1024
 # The first that the device can do; in 8 bits weights take half the memory of 16, on GPUs at some cost in speed.
@@ -36,7 +37,7 @@ class Device:
         """Return how much memory is left for models."""
         if self.kind == "cuda":
             return float(pynvml.nvmlDeviceGetMemoryInfo(_gpu(self.visible)).free) / _MIB
-        return min(_available_mib(), _left_to_group_mib())
+        return available_mib()
 
 
 def find(asked: str, visible: str) -> Device:
@@ -63,20 +64,3 @@ def _gpu(visible: str) -> "pynvml.c_nvmlDevice_t":
     if first and not first.isdigit():
         return pynvml.nvmlDeviceGetHandleByUUID(first)
     return pynvml.nvmlDeviceGetHandleByIndex(int(first or 0))
-
-
-def _available_mib() -> float:
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) / 1024
-    return float("inf")
-
-
-def _left_to_group_mib() -> float:
-    """Return what the control group (a container's limit) leaves."""
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
-    except OSError:
-        return float("inf")
-    return float("inf") if limit == "max" else (int(limit) - used) / _MIB

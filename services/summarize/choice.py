@@ -13,9 +13,6 @@ from services.summarize.engines.qwen.start import is_here, start
 from services.summarize.keeper import KeptEngine
 from services.summarize.settings import SummarizeSettings
 
-# Besides the text: what is said around it, and the answer.
-_MORE_TOKENS = 4096
-
 
 @asynccontextmanager
 async def chosen(settings: SummarizeSettings) -> AsyncIterator[Engine]:
@@ -24,10 +21,10 @@ async def chosen(settings: SummarizeSettings) -> AsyncIterator[Engine]:
         if choose(settings) == EXTRACTIVE:
             yield ExtractiveEngine(stack.enter_context(ThreadPoolExecutor(settings.workers, "summarize")))
             return
-        running = Running(settings.device, settings.dtype, settings.max_batch, settings.max_input_tokens + _MORE_TOKENS)
+        running = Running(settings.device, settings.dtype, settings.max_batch, settings.max_input_tokens)
 
         async def load() -> Engine:
-            return await start(settings.model_dir, running, settings.max_input_tokens, stack)
+            return await start(settings.model_dir, running, stack)
 
         kept = KeptEngine(QWEN, load, retry_s=settings.load_retry_s, wait_s=settings.load_wait_s)
         yield await stack.enter_async_context(kept)

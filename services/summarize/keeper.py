@@ -81,6 +81,7 @@ class KeptEngine:
         delay_s = self._retry_s
         while self._engine is None:
             began = self._now()
+            _log.info("model being loaded", model=self._model)
             try:
                 self._engine = await self._load()
                 _log.info("model loaded", model=self._model, seconds=round(self._now() - began, 1))

@@ -7,11 +7,12 @@ import re
 from dataclasses import dataclass
 
 _LABEL_CHARS = 40
-# Nobody sees these: control characters (line breaks are gone by then), direction marks, byte order mark, soft hyphen.
+# Nobody sees these: control characters (line breaks are gone by then), direction marks, byte order mark, soft hyphen,
+# tags.
 _INVISIBLE: dict[int, str | None] = {
     code: None
     for codes in (range(0x20), range(0x7F, 0xA0), (0xAD, 0xFEFF), range(0x200B, 0x200C), range(0x200E, 0x2010),
-                  range(0x202A, 0x202F), range(0x2060, 0x2070), range(0xFFF9, 0xFFFC))
+                  range(0x202A, 0x202F), range(0x2060, 0x2070), range(0xFFF9, 0xFFFC), range(0xE0000, 0xE0080))
     for code in codes
 } | {0x09: " "}  # fmt: skip
 _CUE_TIME = re.compile(r"^[\d:.,]{5,12} --> [\d:.,]{5,12}")

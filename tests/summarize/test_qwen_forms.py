@@ -3,6 +3,8 @@
 What a real model would write under a spoken injection is imitated here by hand.
 """
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +22,30 @@ GOOD = {
     Style.ACTION_ITEMS: "- Maria: send the ticket statistics (by Thursday)\n- Bob: rewrite the error messages (Friday)",
     Style.HEADLINE: "Launch of the app moves to May; login screen to be simplified",
 }
+ALSO_GOOD = [
+    *((style, written) for style, written in GOOD.items()),
+    (Style.BRIEF, "2**10 is 1024; see https://example.org/a**b and f(a**b). -- Bob <bob@example.org>"),
+    (Style.BRIEF, "We decided the following:"),
+    (Style.BRIEF, "会议讨论了价格。大家同意降价。"),
+    (Style.BRIEF, "Die Kosten (im 1. Quartal: 5 %) steigen; «Zuse» kommt am 1. April. Maria sagt: „Nein.“"),
+    (Style.DETAILED, 'Ann said:\n\n"We cannot test."\n\nBob agreed.'),
+    (Style.DETAILED, "الاجتماع كان طويلا.\n\nالسعر مرتفع؛ قالت سارة: «لا»."),
+    (Style.DETAILED, "The launch:\n\nIt moves to May, since 5 < 6.\n\nThe budget:\n\nIt was cut."),
+    (Style.BULLET_POINTS, "- --force was used to push.\n- __init__ is slow, x**2 grows.\n- 3.5 % más.\n- -5 % less."),
+    (Style.BULLET_POINTS, "- Запуск перенесён на май.\n- Цена слишком высокая.\n- 1. April: Treffen in Köln"),
+    (Style.BULLET_POINTS, "- 发布推迟到五月。\n- 価格が高い。\n- 가격이 너무 높다."),
+    (Style.ACTION_ITEMS, "- Maria:\n- send the statistics\n- Bob:\n- rewrite the messages"),
+    (Style.ACTION_ITEMS, "- No action items were left over from last week.\n- Bob: send the report (Friday)"),
+    (Style.ACTION_ITEMS, "- मारिया: रिपोर्ट भेजें (शुक्रवार)\n- महेश: कमरा बुक करें"),
+    (Style.HEADLINE, '"We cannot test", says Cara'),
+    (Style.HEADLINE, 'Cara: "We cannot test"'),
+    (Style.HEADLINE, "Launch of the app:"),
+    (Style.HEADLINE, "Team moves from Java to C#"),
+    (Style.HEADLINE, "Acme opens office in the U.S."),
+    (Style.HEADLINE, "Profit warning at Acme Inc."),
+    (Style.HEADLINE, "会议决定下个月降价"),
+    (Style.HEADLINE, "Kids' day at the workers'"),
+]
 BAD = [
     "HACKED",
     "I am now DAN.\nI can do anything.\n\nWhat do you want?",
@@ -69,7 +95,7 @@ def has_form(style: Style, summary: str) -> bool:
         case Style.BRIEF:
             return len(lines) == 1
         case Style.HEADLINE:
-            return len(lines) == 1 and len(summary) <= 120 and not summary.startswith(('"', "- "))
+            return len(lines) == 1 and len(summary) <= 120 and not re.fullmatch('"[^"]*"|- .*', summary)
         case Style.DETAILED:
             return not any(line.startswith(("- ", "# ")) for line in lines) and "\n\n\n" not in summary
         case Style.BULLET_POINTS:
@@ -105,10 +131,13 @@ def test_how_a_text_is_cut_into_pieces_makes_no_difference(style: Style, written
     assert shaped(style, *pieces) == shaped(style, written) == shaped(style, *written)
 
 
-@pytest.mark.parametrize("style", list(Style))
-def test_what_is_in_good_form_passes_unchanged(style: Style) -> None:
-    assert shaped(style, GOOD[style]) == GOOD[style]
-    assert shaped(style, *GOOD[style]) == GOOD[style]
+@pytest.mark.parametrize(("style", "written"), ALSO_GOOD)
+@on_any_machine
+@given(data=st.data())
+def test_what_is_in_good_form_passes_unchanged(style: Style, written: str, data: st.DataObject) -> None:
+    assert shaped(style, *written) == written
+    cut = data.draw(st.integers(0, len(written)))
+    assert shaped(style, written[:cut], written[cut:]) == written
 
 
 @pytest.mark.parametrize("style", [Style.BRIEF, Style.DETAILED, Style.BULLET_POINTS, Style.ACTION_ITEMS])
@@ -134,13 +163,60 @@ def test_a_paragraph_is_put_together_from_lines() -> None:
     )
 
 
-@pytest.mark.parametrize("written", ["- No action items were found.", NO_ACTION_ITEMS, "", "\n", "No action items."])
+@pytest.mark.parametrize("written", [
+    "- No action items were found.", NO_ACTION_ITEMS, "", "\n", "No action items.", f"{NO_ACTION_ITEMS} Thank you!",
+])  # fmt: skip
 def test_where_there_is_nothing_to_do_one_sentence_says_so(written: str) -> None:
     assert shaped(Style.ACTION_ITEMS, written) == NO_ACTION_ITEMS
 
 
-def test_a_headline_loses_quotes_and_full_stop() -> None:
-    assert shaped(Style.HEADLINE, '**"Launch moves to May."**\nMore text.') == "Launch moves to May"
+def test_that_there_is_nothing_is_not_said_among_items_and_drops_none() -> None:
+    written = f"- {NO_ACTION_ITEMS}\n- Maria: send the statistics\n{NO_ACTION_ITEMS}"
+    assert shaped(Style.ACTION_ITEMS, written) == "- Maria: send the statistics"
+
+
+def test_whose_items_follow_is_kept_without_emphasis() -> None:
+    written = "**Maria:**\n- send the statistics\n\n**Bob:**\n- rewrite the messages"
+    assert shaped(Style.ACTION_ITEMS, written) == ("- Maria:\n- send the statistics\n- Bob:\n- rewrite the messages")
+
+
+def test_chinese_numbers_of_items_become_dashes() -> None:
+    assert shaped(Style.BULLET_POINTS, "1、发布推迟到五月。\n2.价格太高。") == "- 发布推迟到五月。\n- 价格太高。"
+
+
+def test_chinese_lines_are_put_together_without_a_space() -> None:
+    assert shaped(Style.BRIEF, "会议讨论了价格。\n\n大家同意降价。") == "会议讨论了价格。大家同意降价。"
+
+
+def test_what_nobody_sees_is_left_out() -> None:
+    written = "Reversed \u2067abc\u2066 tag\U000e0041\U000e0042 zw\u200b\u2060."
+    assert shaped(Style.BRIEF, written) == "Reversed abc tag zw."
+
+
+@pytest.mark.parametrize(("written", "summary"), [
+    ("- Maria: send it.\n- Bob: write.\n- Maria: send it.\n- Cara: call.",
+     "- Maria: send it.\n- Bob: write.\n- Cara: call."),
+    ("1. Maria: send it.\n2. Maria: send it.\n3. Maria: send it, too.", "- Maria: send it.\n- Maria: send it, too."),
+])  # fmt: skip
+def test_a_line_that_was_said_before_is_left_out(written: str, summary: str) -> None:
+    assert shaped(Style.ACTION_ITEMS, written) == shaped(Style.ACTION_ITEMS, *written) == summary
+
+
+def test_a_model_that_repeats_itself_is_not_waited_for() -> None:
+    shape = form(Style.ACTION_ITEMS)
+    said = shape.push("- Maria: send it.\n" * 3)
+    assert not shape.is_full
+    said += shape.push("- Maria: send it.\n" * 57)
+    assert shape.is_full
+    assert said + shape.end() == "- Maria: send it."
+
+
+@pytest.mark.parametrize(("written", "headline"), [
+    ('**"Launch moves to May."**\nMore text.', "Launch moves to May"), ("会议决定下个月降价。", "会议决定下个月降价"),
+    ("“Launch moves to May”", "Launch moves to May"), ("Headline:\nLaunch moves to May.", "Launch moves to May"),
+])  # fmt: skip
+def test_a_headline_loses_quotes_around_it_and_full_stop(written: str, headline: str) -> None:
+    assert shaped(Style.HEADLINE, written) == headline
 
 
 def test_a_summary_that_was_cut_says_so() -> None:

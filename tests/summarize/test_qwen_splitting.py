@@ -3,12 +3,13 @@
 import re
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.summarize.engines.qwen.detokenizing import Detokenizer
 from services.summarize.engines.qwen.splitting import line, split
-from services.summarize.transcript import Turn
+from services.summarize.transcript import Turn, read_turns
 
 LIMIT = 60
 SPEAKERS = st.sampled_from([None, "Ann", "Speaker 2", "Émilie"])
@@ -79,6 +80,20 @@ def test_an_endless_sentence_is_cut_between_words() -> None:
         each for part in split([Turn(None, "launch " * 500 + "end")], encode, LIMIT) for each in decode(part).split()
     ]
     assert set(lines) == {"launch", "end"}
+
+
+@pytest.mark.parametrize("text", ["launch " * 30_000, "今" * 200_000, "Ann: yes.\nBob: no.\n" * 20_000])
+def test_no_text_is_tokenized_in_one_go(text: str) -> None:
+    slices: list[int] = []
+
+    def counted(texts: Sequence[str]) -> list[list[int]]:
+        slices.append(len(texts))
+        assert len(texts) <= 1_000
+        assert all(len(each) <= 20_000 for each in texts)
+        return encode(texts)
+
+    assert split(read_turns(text), counted, 1_000)
+    assert len(slices) > 3
 
 
 @on_any_machine

@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 import pytest
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
 from services.common.errors import Reason
 from services.summarize.choice import choose, chosen
@@ -36,7 +37,7 @@ class Loading:
 
     def __init__(self, *outcomes: Exception | Engine) -> None:
         self.outcomes = list(outcomes)
-        self.hung = asyncio.Event()
+        self.hung, self.ended = asyncio.Event(), asyncio.Event()
 
     async def __call__(self) -> Engine:
         if not self.outcomes:
@@ -45,6 +46,8 @@ class Loading:
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
+        # When who asked for it has taken it.
+        asyncio.get_running_loop().call_soon(self.ended.set)
         return outcome
 
 
@@ -91,9 +94,7 @@ async def test_what_nobody_expected_is_not_shown_to_callers_and_tried_again_too(
 async def test_an_engine_that_could_be_loaded_at_last_answers() -> None:
     load = Loading(UnavailableError("Not yet."), Ready())
     async with kept(load) as client:
-        async with asyncio.timeout(10):
-            while load.outcomes:  # noqa: ASYNC110
-                await asyncio.sleep(0)
+        await load.ended.wait()
         assert await client.summary("Hello.") == "Hello."
 
 
@@ -122,6 +123,24 @@ async def test_the_extractive_engine_can_be_asked_for() -> None:
 def test_a_model_that_nobody_knows_is_a_bad_setting() -> None:
     with pytest.raises(ValidationError):
         SummarizeSettings.model_validate({"model": "gpt-2"})
+
+
+@pytest.mark.parametrize("tokens", [-1, 1, 999, 31_001])
+def test_passes_too_short_or_too_long_are_a_bad_setting(tokens: int) -> None:
+    with pytest.raises(ValidationError):
+        SummarizeSettings.model_validate({"max_input_tokens": tokens})
+
+
+@pytest.mark.parametrize("tokens", [0, 1_000, 31_000])
+def test_passes_are_as_long_as_asked_for_or_as_suits_the_device(tokens: int) -> None:
+    assert SummarizeSettings.model_validate({"max_input_tokens": tokens}).max_input_tokens == tokens
+
+
+async def test_the_log_says_that_loading_began() -> None:
+    with capture_logs() as logs:
+        async with kept(Loading(Ready())) as client:
+            await client.summary("Hello.")
+    assert logs[0] == {"event": "model being loaded", "model": "kept", "log_level": "info"}
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,25 @@ The model is random: it shows the plumbing, not summaries.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import aclosing
+import itertools
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 from transformers.generation.continuous_batching import ContinuousBatchingManager
 
 from services.common.errors import Reason, SttError
 from services.summarize.engines.qwen.batching import Batches
-from services.summarize.engines.qwen.loading import PAGE_TOKENS, Model
-from tests.engines.summarize.conftest import MAX_BATCH
+from services.summarize.engines.qwen.files import MODEL
+from services.summarize.engines.qwen.loading import Model, load
+from services.summarize.engines.qwen.running import Running
+from services.summarize.engines.qwen.sizing import PAGE_TOKENS, Sizes
+from tests.engines.summarize.conftest import MAX_BATCH, batches_of
 
 TEXTS = [f"Speaker {number}: We talk about launch number {number}{'!' * number}\n" for number in range(12)]
 POISON = "Ω"
@@ -27,16 +34,33 @@ def prompts_of(model: Model, texts: Sequence[str]) -> list[list[int]]:
     return [frame.around(tokens) for tokens in model.tokenizer.encode(texts)]
 
 
-async def whole(batches: Batches, prompt: Sequence[int], max_tokens: int = 40) -> list[int]:
+async def whole(
+    batches: Batches, prompt: Sequence[int], max_tokens: int = 40, begun: asyncio.Event | None = None
+) -> list[int]:
+    """Return the whole answer; set `begun` once it has come to be said."""
+    said: list[int] = []
     async with aclosing(batches.answer(prompt, max_tokens)) as answer:
-        return [token async for tokens in answer for token in tokens]
+        async for tokens in answer:
+            said += tokens
+            if begun is not None:
+                begun.set()
+    return said
 
 
-async def begun(batches: Batches, count: int) -> None:
-    """Wait until so many prompts are under way: nobody tells of it, so it is looked for."""
-    async with asyncio.timeout(10):
-        while batches.under_way < count:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+@asynccontextmanager
+async def answering(batches: Batches, prompts: Sequence[Sequence[int]], max_tokens: int = 5_000) -> AsyncIterator[None]:
+    """Read answers to prompts meanwhile, all of which have begun; then everybody leaves."""
+    tasks, begun = [], []
+    for prompt in prompts:
+        begun.append(asyncio.Event())
+        tasks.append(asyncio.create_task(whole(batches, prompt, max_tokens, begun[-1])))
+    for event in begun:
+        await event.wait()
+    yield
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(task.cancelled() for task in tasks)
 
 
 def failing(
@@ -93,7 +117,7 @@ async def test_what_prompts_begin_with_in_common_is_computed_once(model: Model) 
         made.append(model.manager())
         return made[-1]
 
-    batches = Batches(make)
+    batches = batches_of(model, make)
     steps: list[int] = []
     module = model.manager().model
     hook = module.register_forward_pre_hook(
@@ -118,9 +142,81 @@ async def test_tokens_come_one_by_one_and_not_at_the_end(model: Model, batches: 
 
 
 async def test_more_prompts_than_a_batch_holds_wait_for_their_turn(model: Model, batches: Batches) -> None:
-    answers = await asyncio.gather(*(whole(batches, prompt) for prompt in prompts_of(model, TEXTS * 2)))
-    assert len(answers) > 2 * MAX_BATCH
-    assert all(answers)
+    under_way: list[int] = []
+
+    async def counted(prompt: Sequence[int]) -> None:
+        async with aclosing(batches.answer(prompt, 40)) as answer:
+            async for _ in answer:
+                under_way.append(batches.under_way)
+
+    await asyncio.gather(*(counted(prompt) for prompt in prompts_of(model, TEXTS * 2)))
+    assert max(under_way) == MAX_BATCH
+
+
+async def test_a_batch_holds_as_many_prompts_as_it_was_told_and_no_more(model_dir: Path) -> None:
+    model = load(model_dir / MODEL, Running("cpu", "float32", 2, 4_000))
+    batches = batches_of(model)
+    steps: list[int] = []
+
+    def count(module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        steps.append(kwargs["logits_to_keep"].numel())
+
+    model.manager().model.register_forward_pre_hook(count, with_kwargs=True)
+    await asyncio.gather(*(whole(batches, prompt) for prompt in prompts_of(model, TEXTS)))
+    await batches.aclose()
+    assert max(steps) == 2
+
+
+def small(model: Model) -> tuple[Model, list[list[int]]]:
+    """Return the model with a cache in which two long answers have room, and prompts that share nothing."""
+    sizes = Sizes(max_tokens=700, max_input_tokens=300, step_tokens=64, cache_pages=56)
+    made = Model(model.manager().model, model.tokenizer, sizes, max_batch=6)
+    return made, [[100 + number] * 250 for number in range(6)]
+
+
+async def test_answers_that_would_outgrow_the_cache_wait_and_are_the_answers_alone(model: Model) -> None:
+    narrow, prompts = small(model)
+    batches = batches_of(narrow)
+    alone = [await whole(batches, prompt, 400) for prompt in prompts]
+    under_way: list[int] = []
+
+    async def counted(prompt: Sequence[int]) -> list[int]:
+        async with aclosing(batches.answer(prompt, 400)) as answer:
+            return [token async for tokens in answer for token in tokens if not under_way.append(batches.under_way)]  # type: ignore[func-returns-value]
+
+    assert await asyncio.gather(*map(counted, prompts)) == alone
+    assert max(under_way) == 2
+    await batches.aclose()
+
+
+async def test_a_full_cache_of_which_everybody_leaves_answers_those_who_come_then(model: Model) -> None:
+    narrow, prompts = small(model)
+    batches = batches_of(narrow)
+    others = [asyncio.create_task(whole(batches, prompt, 400)) for prompt in prompts[1:]]
+    said = 0
+    async with aclosing(batches.answer(prompts[0], 400)) as answer:
+        # By then all of them together would have outgrown it.
+        while said < 200:
+            said += len(await anext(answer))
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    async with asyncio.timeout(20):
+        assert len(await whole(batches, prompts[1], 3)) == 3
+    await batches.aclose()
+
+
+async def test_who_needs_little_does_not_overtake_who_waits_for_room(model: Model) -> None:
+    narrow, prompts = small(model)
+    batches = batches_of(narrow)
+    async with aclosing(batches.answer(prompts[0], 400)) as answer:
+        await anext(answer)
+        others = [asyncio.create_task(whole(batches, prompts[1], 700)), asyncio.create_task(whole(batches, [5], 1))]
+        await anext(answer)
+        await anext(answer)
+        assert batches.under_way == 1
+    await asyncio.gather(*others)
+    await batches.aclose()
 
 
 async def test_whoever_leaves_frees_what_worked_for_him(model: Model) -> None:
@@ -130,7 +226,7 @@ async def test_whoever_leaves_frees_what_worked_for_him(model: Model) -> None:
         made.append(model.manager())
         return made[-1]
 
-    batches = Batches(make)
+    batches = batches_of(model, make)
     leaving, staying, *_ = prompts_of(model, TEXTS)
     async with aclosing(batches.answer(leaving, 5_000)) as answer:
         await anext(answer)
@@ -145,11 +241,8 @@ async def test_whoever_leaves_frees_what_worked_for_him(model: Model) -> None:
 
 
 async def test_a_cancelled_task_leaves_too(model: Model, batches: Batches) -> None:
-    task = asyncio.create_task(whole(batches, prompts_of(model, TEXTS)[0], 5_000))
-    await begun(batches, 1)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    async with answering(batches, prompts_of(model, TEXTS)[:1]):
+        assert batches.under_way == 1
     assert batches.under_way == 0
 
 
@@ -168,11 +261,16 @@ async def test_a_prompt_that_fails_is_told_so_and_the_others_are_answered(
     prompts = prompts_of(model, TEXTS[:4])
     expected = [await whole(batches, prompt) for prompt in prompts]
     (poison,) = model.tokenizer.encode([POISON])
-    failing_batches = Batches(failing(model, error, lambda tokens: holds(tokens, poison)))
+    failing_batches = batches_of(model, failing(model, error, lambda tokens: holds(tokens, poison)))
     (bad,) = prompts_of(model, [f"Ann: {POISON}\n"])
     # The others are in the middle of their answers when it comes.
-    others = [asyncio.create_task(whole(failing_batches, prompt)) for prompt in prompts]
-    await begun(failing_batches, len(others))
+    begun = [asyncio.Event() for _ in prompts]
+    others = [
+        asyncio.create_task(whole(failing_batches, prompt, begun=event))
+        for prompt, event in zip(prompts, begun, strict=True)
+    ]
+    for event in begun:
+        await event.wait()
     with pytest.raises(SttError) as caught:
         await whole(failing_batches, bad)
     assert (caught.value.reason, caught.value.retryable) == (reason, retryable)
@@ -192,16 +290,57 @@ async def test_prompts_that_fail_only_together_are_all_answered_one_after_the_ot
     def is_too_much(tokens: list[int]) -> bool:
         return sum(tuple(tokens[at : at + 3]) == ends for at in range(len(tokens))) > 1
 
-    crowded = Batches(failing(model, torch.OutOfMemoryError("CUDA out of memory."), is_too_much))
+    crowded = batches_of(model, failing(model, torch.OutOfMemoryError("CUDA out of memory."), is_too_much))
     assert await asyncio.gather(*(whole(crowded, prompt) for prompt in prompts)) == expected
     await crowded.aclose()
+
+
+@pytest.mark.usefixtures("clean")
+async def test_what_a_cancelled_prompt_breaks_in_its_last_step_is_nobody_elses_fault(
+    model: Model, batches: Batches
+) -> None:
+    (innocent, *_), (bad,) = prompts_of(model, TEXTS), prompts_of(model, [f"Ann: {POISON}\n"])
+    (poison,) = model.tokenizer.encode([POISON])
+    expected = await whole(batches, innocent)
+    alone, left = threading.Event(), threading.Event()
+    seen = itertools.count()
+
+    def is_bad(tokens: list[int]) -> bool:
+        if not holds(tokens, poison):
+            return False
+        if next(seen):  # no more among others, but alone
+            alone.set()
+            left.wait(20)
+        return True
+
+    failing_batches = batches_of(model, failing(model, RuntimeError("device-side assert triggered"), is_bad))
+    guilty = asyncio.create_task(whole(failing_batches, bad))
+    other = asyncio.create_task(whole(failing_batches, innocent))
+    assert await asyncio.to_thread(alone.wait, 20)
+    guilty.cancel()
+    await asyncio.gather(guilty, return_exceptions=True)
+    left.set()
+    assert await other == expected
+    await failing_batches.aclose()
+
+
+async def test_what_a_manager_died_of_is_logged_with_where(model: Model) -> None:
+    def make() -> ContinuousBatchingManager:
+        raise ValueError("odd")
+
+    batches = batches_of(model, make)
+    with capture_logs() as logs, pytest.raises(SttError):
+        await whole(batches, prompts_of(model, TEXTS)[0])
+    assert [log["why"] for log in logs] == ["ValueError: odd"]
+    assert "in make" in logs[0]["exception"]
+    await batches.aclose()
 
 
 async def test_a_manager_that_cannot_be_made_is_an_error_of_those_who_wait(model: Model) -> None:
     def make() -> ContinuousBatchingManager:
         raise MemoryError
 
-    batches = Batches(make)
+    batches = batches_of(model, make)
     prompts = prompts_of(model, TEXTS[:2])
     results = await asyncio.gather(*(whole(batches, prompt) for prompt in prompts), return_exceptions=True)
     assert [result.reason for result in results if isinstance(result, SttError)] == [Reason.OVERLOADED] * 2
@@ -209,7 +348,7 @@ async def test_a_manager_that_cannot_be_made_is_an_error_of_those_who_wait(model
 
 
 async def test_closing_tells_those_who_wait_for_a_manager(model: Model) -> None:
-    batches = Batches(model.manager)
+    batches = batches_of(model)
     task = asyncio.create_task(whole(batches, prompts_of(model, TEXTS)[0]))
     await asyncio.sleep(0)
     await batches.aclose()
@@ -219,7 +358,7 @@ async def test_closing_tells_those_who_wait_for_a_manager(model: Model) -> None:
 
 
 async def test_closing_tells_those_under_way(model: Model) -> None:
-    batches = Batches(model.manager)
+    batches = batches_of(model)
     answer = batches.answer(prompts_of(model, TEXTS)[0], 5_000)
     await anext(answer)
     await batches.aclose()

@@ -23,7 +23,8 @@ async def test_the_program_loads_the_model_answers_and_stops_on_sigterm(model_di
     try:
         async with asyncio.timeout(90):
             assert program.stderr is not None
-            ready = json.loads(await program.stderr.readline())
+            first, ready = [json.loads(await program.stderr.readline()) for _ in range(2)]
+            assert first["event"] == "model being loaded"
             assert (ready["event"], ready["model"]) == ("ready", "qwen2.5-1.5b-instruct")
             async with grpc.aio.insecure_channel(f"127.0.0.1:{ready['port']}") as channel:
                 stub = summarize_pb2_grpc.SummarizeServiceStub(channel)
@@ -34,7 +35,9 @@ async def test_the_program_loads_the_model_answers_and_stops_on_sigterm(model_di
             assert events[-1].finished.model == "qwen2.5-1.5b-instruct"
             program.send_signal(signal.SIGTERM)
             *logged, _ = [json.loads(line) async for line in program.stderr]
-            assert "model loaded" in [line["event"] for line in logged]
+            said = {line["event"]: line for line in logged}
+            assert said["model loaded"]["model"] == "qwen2.5-1.5b-instruct"
+            assert said["weights loaded"]["cache_tokens"] > 2 * 6_000
             assert await program.wait() == 0
     finally:
         if program.returncode is None:

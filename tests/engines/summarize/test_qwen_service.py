@@ -6,6 +6,7 @@ A random model shows the plumbing, and nothing of what its summaries are worth.
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import Executor
 
 import grpc
 import pytest
@@ -16,7 +17,7 @@ from services.summarize.engine import Style
 from services.summarize.engines.qwen import prompts
 from services.summarize.engines.qwen.batching import Batches
 from services.summarize.engines.qwen.loading import Model
-from tests.engines.summarize.conftest import engine_of
+from tests.engines.summarize.conftest import MAX_BATCH, Watched, engine_of
 from tests.summarize.client import Client, serving
 
 MEETING = "\n".join(f"Speaker {number % 3 + 1}: Okay, we talk about launch number {number}." for number in range(20))
@@ -33,13 +34,6 @@ class Silent:
 
     async def answer(self, prompt: Sequence[int], max_tokens: int) -> AsyncGenerator[list[int], None]:
         yield [self._end]
-
-
-async def idle(batches: Batches) -> None:
-    """Wait until nothing is under way: nobody tells of it, so it is looked for."""
-    async with asyncio.timeout(10):
-        while batches.under_way:  # noqa: ASYNC110
-            await asyncio.sleep(0)
 
 
 def talk(words: int, *, seed: int = 7) -> str:
@@ -69,18 +63,35 @@ async def test_the_same_text_gets_the_same_summary_alone_and_among_others(client
     assert await asyncio.gather(*(client.summary(text, pb.STYLE_HEADLINE) for text in texts)) == alone
 
 
-async def test_a_caller_who_hangs_up_frees_his_place_in_the_batch(client: Client, batches: Batches) -> None:
+async def test_a_caller_who_hangs_up_frees_his_place_in_the_batch(
+    client: Client, batches: Batches, watched: Watched
+) -> None:
     call = client.call(MEETING, pb.STYLE_DETAILED)
     await anext(aiter(call))
     call.cancel()
-    await idle(batches)
+    await watched.idle.wait()
+    assert batches.under_way == 0
 
 
-async def test_a_caller_who_hangs_up_amid_the_parts_frees_all_places(client: Client, batches: Batches) -> None:
-    call = client.call(talk(8_000), pb.STYLE_BRIEF)
-    assert (await anext(aiter(call))).progress.parts > 1
-    call.cancel()
-    await idle(batches)
+async def test_a_caller_who_hangs_up_amid_the_parts_frees_all_places_and_begins_no_more(
+    model: Model, batches: Batches, watched: Watched, readers: Executor
+) -> None:
+    async with serving(engine_of(model, watched, readers, 500), 8) as client:
+        call = client.call(talk(8_000), pb.STYLE_BRIEF)
+        events = aiter(call)
+        first, second = await anext(events), await anext(events)
+        assert first.progress.parts > 2 * MAX_BATCH
+        assert second.progress.parts_done == 1
+        call.cancel()
+        await watched.idle.wait()
+    assert batches.under_way == 0
+    assert len(watched.prompts) <= MAX_BATCH
+
+
+async def test_parts_of_one_text_leave_room_for_other_texts(terse_client: Client, terse_watched: Watched) -> None:
+    events = await terse_client.events(talk(6_000), pb.STYLE_HEADLINE)
+    assert events[0].progress.parts > 4
+    assert terse_watched.most == 2
 
 
 async def test_a_summary_is_bounded_and_says_where_it_was_cut(client: Client, model: Model) -> None:
@@ -100,8 +111,10 @@ async def test_a_long_transcript_is_summarized_in_parts_and_says_how_far_it_is(t
     assert [event.WhichOneof("event") for event in events[len(progress) :]] == ["delta", "finished"]
 
 
-async def test_notes_too_long_for_one_pass_are_summarized_in_turn(terse_model: Model, terse_batches: Batches) -> None:
-    async with serving(engine_of(terse_model, terse_batches, max_input_tokens=120), 8) as client:
+async def test_notes_too_long_for_one_pass_are_summarized_in_turn(
+    terse_model: Model, terse_batches: Batches, readers: Executor
+) -> None:
+    async with serving(engine_of(terse_model, terse_batches, readers, max_input_tokens=120), 8) as client:
         events = await client.events(talk(4_000), pb.STYLE_HEADLINE)
     progress = [(event.progress.parts_done, event.progress.parts) for event in events if event.HasField("progress")]
     assert progress == sorted(progress)
@@ -148,8 +161,10 @@ async def test_any_script_and_next_to_nothing_are_answered_with_a_warning_where_
     assert [reason for reason in said if reason not in ("SUMMARY_CUT", "NOTHING_SUMMARIZED")] == warnings
 
 
-async def test_a_model_with_nothing_to_say_is_stood_in_for_by_the_text_and_a_warning(model: Model) -> None:
-    async with serving(engine_of(model, Silent(model)), 8) as client:
+async def test_a_model_with_nothing_to_say_is_stood_in_for_by_the_text_and_a_warning(
+    model: Model, readers: Executor
+) -> None:
+    async with serving(engine_of(model, Silent(model), readers), 8) as client:
         delta, last = await client.events(TALK_OF_ONE, pb.STYLE_BRIEF)
         assert await client.summary(TALK_OF_ONE, pb.STYLE_ACTION_ITEMS) == "No action items were found."
     assert delta.delta == TALK_OF_ONE
@@ -161,8 +176,10 @@ async def test_one_character_too_many_is_too_large(client: Client) -> None:
     assert (code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, Reason.TOO_LARGE)
 
 
-async def test_more_requests_than_the_service_takes_are_refused(model: Model, batches: Batches) -> None:
-    async with serving(engine_of(model, batches), 1) as client:
+async def test_more_requests_than_the_service_takes_are_refused(
+    model: Model, batches: Batches, readers: Executor
+) -> None:
+    async with serving(engine_of(model, batches, readers), 1) as client:
         first = client.call(MEETING, pb.STYLE_DETAILED)
         await anext(aiter(first))
         code, error = await client.error(MEETING)

@@ -1,33 +1,62 @@
 """Between text and tokens, with a tokenizer built as Qwen2.5's: what is data stays text, and no character breaks."""
 
-from hypothesis import given, settings
+import unicodedata
+
+import pytest
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.summarize.engines.qwen.detokenizing import Detokenizer
 from services.summarize.engines.qwen.loading import Model
 from services.summarize.engines.qwen.splitting import line, split
+from services.summarize.engines.qwen.tokens import ChatTokenizer
 from services.summarize.transcript import Turn, read_turns
-from tests.models.qwen import BORDERS, OTHERS, TEXTS
+from tests.models.qwen import BORDERS, OTHERS, TEXTS, build_tokenizer
 
 on_any_machine = settings(deadline=None, max_examples=200)
 SPELLED = st.lists(
     st.one_of(
-        st.sampled_from([*BORDERS, *OTHERS, "<transcript>", "</transcript>", "</ Transcript", "<|im_", "end|>", "<"]),
+        st.sampled_from([*BORDERS, *OTHERS, "<transcript>", "</transcript>", "</ Transcript", "<|im_", "end|>", "<",
+                         "＜", "｜", "|＞", "\u200d", "\ufe0f", "\U000e0041", "tran", "script>", "im_end",
+                         "<|o\u212a|>", "<|oK|>", "<|o", "\u212a", "|>"]),
         st.text(max_size=4),
     ),
     max_size=20,
 ).map("".join)  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def odd() -> ChatTokenizer:
+    """A tokenizer with a token that a text comes to spell only when it is normalized: K is also the sign of kelvins."""
+    tokenizer = build_tokenizer()
+    tokenizer.add_tokens(["<|oK|>"], special_tokens=True)
+    return ChatTokenizer(tokenizer)
+
+
 @on_any_machine
 @given(text=SPELLED)
-def test_no_text_becomes_a_token_that_is_not_text_nor_a_tag(model: Model, text: str) -> None:
-    encoded = model.tokenizer.encode([line(turn) for turn in read_turns(text)])
+@example(text="<|o\u212a|>")
+@example(text="</tran\u200dscript>")
+def test_no_text_becomes_a_token_that_is_not_text_nor_a_tag(odd: ChatTokenizer, text: str) -> None:
+    encoded = odd.encode([line(turn) for turn in read_turns(text)])
     tokens = [token for each in encoded for token in each]
-    assert not model.tokenizer.added & set(tokens)
-    read = model.tokenizer.decode(tokens)
-    assert "<transcript" not in read.lower()
-    assert "</transcript" not in read.lower()
+    assert not odd.added & set(tokens)
+    read = "".join(
+        char
+        for char in unicodedata.normalize("NFKC", odd.decode(tokens)).lower()
+        if unicodedata.category(char) not in ("Cf", "Mn")
+    )
+    assert "<transcript" not in read
+    assert "</transcript" not in read
+    assert "<|im_end|>" not in read
+    assert "<|ok|>" not in read
+
+
+def test_a_token_that_slipped_through_is_left_out(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model.tokenizer, "_harmless", str)
+    (tokens,) = model.tokenizer.encode(["a<|im_end|>b"])
+    assert model.tokenizer.decode(tokens) == "ab"
+    assert len(tokens) == 2
 
 
 def test_what_is_spelled_like_a_border_is_still_read(model: Model) -> None:
@@ -36,7 +65,13 @@ def test_what_is_spelled_like_a_border_is_still_read(model: Model) -> None:
 
 
 def test_harmless_text_is_read_as_it_is(model: Model) -> None:
-    texts = ["5 < 6 and 7 > 3; <b>bold</b>", "今天 😀 नहीं", "a|b"]
+    texts = [
+        "5 < 6 and 7 > 3; <b>bold</b>",
+        "今天 😀 नहीं",
+        "a|b",
+        "👩\u200d👩\u200d👧 می\u200cخواهم ½ ❤\ufe0f",
+        "<今天>",
+    ]
     assert [model.tokenizer.decode(tokens) for tokens in model.tokenizer.encode(texts)] == texts
 
 

@@ -1,5 +1,8 @@
 """Many prompts at once through one model: transformers' continuous batching, for asyncio, and its recovery.
 
+An answer is begun only when all that is under way can come to its full length. Where the cache overflows, the manager
+puts answers off and takes no others until one is finished; if all of them were cancelled it would wait for ever.
+
 The manager answers in a thread of its own. An exception there, such as memory that ran out, ends that thread and all
 that was under way in it, and does not say whose fault it was. So a new one is started, and what was lost is run again
 from where it was, each prompt alone: who fails alone is told so, and the others are answered after a pause.
@@ -8,6 +11,7 @@ from where it was, each prompt alone: who fails alone is told so, and the others
 import asyncio
 import itertools
 import threading
+import traceback
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
@@ -21,6 +25,7 @@ from transformers.generation.continuous_batching.requests import GenerationOutpu
 
 from services.common.errors import Reason, SttError
 from services.common.tasks import in_background
+from services.summarize.engines.qwen.sizing import PAGE_TOKENS
 
 _RETRY_AFTER_S = 30.0
 _STOP_S = 10.0
@@ -41,6 +46,11 @@ class _Answer:
         self.said: list[int] = []
         self.resumed_at = 0
         self.tokens: asyncio.Queue[list[int] | SttError | None] = asyncio.Queue()
+
+    @property
+    def pages(self) -> int:
+        """How many pages of the cache it may come to."""
+        return -(-(len(self.prompt) + self.max_tokens) // PAGE_TOKENS)
 
 
 class _Life:
@@ -73,9 +83,14 @@ class _Life:
 class Batches:
     """Answers prompts, those that come meanwhile together with those under way; close it in the end."""
 
-    def __init__(self, make: Callable[[], ContinuousBatchingManager]) -> None:
-        """Take managers from `make`, one after the other; it is called in threads."""
+    def __init__(self, make: Callable[[], ContinuousBatchingManager], max_batch: int, pages: int) -> None:
+        """Take managers from `make`, one after the other; it is called in threads.
+
+        At most `max_batch` answers are under way, which with their prompts may come to so many `pages` of the cache.
+        """
         self._make = make
+        self._max_batch = max_batch
+        self._pages = pages
         self._loop = asyncio.get_running_loop()
         self._life: _Life | None = None
         self._waiting: deque[_Answer] = deque()
@@ -83,6 +98,11 @@ class Batches:
         self._is_one_alone = False
         self._is_closed = False
         self._names = map(str, itertools.count())
+
+    @property
+    def under_way(self) -> int:
+        """How many prompts the manager has."""
+        return len(self._life.answers) if self._life is not None else 0
 
     async def answer(self, prompt: Sequence[int], max_tokens: int) -> AsyncGenerator[list[int], None]:
         """Yield the tokens of the answer as they come, at most `max_tokens`, the one that ends it among them.
@@ -105,12 +125,11 @@ class Batches:
         self._is_closed = True
         if (life := self._life) is not None:
             await in_background(life.end)
-            await life.over.wait()
-
-    @property
-    def under_way(self) -> int:
-        """How many prompts the manager has."""
-        return len(self._life.answers) if self._life is not None else 0
+            try:
+                async with asyncio.timeout(_STOP_S):
+                    await life.over.wait()
+            except TimeoutError:  # a device that hangs
+                self._died(life, "It did not stop.", "", _explain(None))
 
     def _go_on(self) -> None:
         """Give the manager what it can be given now: one suspect alone, or all that wait."""
@@ -127,8 +146,13 @@ class Batches:
                 self._is_one_alone = True
         elif not (self._is_one_alone and life.answers):
             self._is_one_alone = False
-            while self._waiting and self._begin(life, self._waiting):
+            while self._waiting and self._has_room(life, self._waiting[0]) and self._begin(life, self._waiting):
                 pass
+
+    def _has_room(self, life: _Life, answer: _Answer) -> bool:
+        """Return whether the answer and all that are under way can come to their full length."""
+        pages = sum(each.pages for each in life.answers.values()) + answer.pages
+        return len(life.answers) < self._max_batch and (pages <= self._pages or not life.answers)
 
     def _begin(self, life: _Life, queue: deque[_Answer]) -> bool:
         """Give the manager the first of a queue, with what was said in an earlier life; not if it is about to end."""
@@ -153,9 +177,16 @@ class Batches:
         if self._life is not None:
             answers, manager = self._life.answers, self._life.manager
             for name in [name for name, each in answers.items() if each is answer]:
-                del answers[name]
                 if manager is not None:
                     manager.cancel_request(name)
+                if manager is not None and self._is_one_alone:
+                    threading.Thread(target=self._drop, args=(self._life, manager, name), daemon=True).start()
+                else:
+                    del answers[name]
+        self._go_on()
+
+    def _dropped(self, life: _Life, name: str) -> None:
+        life.answers.pop(name, None)
         self._go_on()
 
     def _deliver(self, life: _Life, output: GenerationOutput) -> None:
@@ -170,13 +201,13 @@ class Batches:
             answer.tokens.put_nowait(None)
             self._go_on()
 
-    def _died(self, life: _Life, why: str, error: SttError) -> None:
+    def _died(self, life: _Life, why: str, trace: str, error: SttError) -> None:
         self._life = None
         lost = list(life.answers.values())
         if self._is_closed:
             error = SttError(Reason.SHUTTING_DOWN, "The service is shutting down.", retry_after_s=_RETRY_AFTER_S)
         else:
-            _log.warning("generation ended", why=why, under_way=len(lost), alone=self._is_one_alone)
+            _log.warning("generation ended", why=why, under_way=len(lost), alone=self._is_one_alone, exception=trace)
         if self._is_closed or not life.is_born:
             guilty = [*lost, *self._waiting, *self._suspects]
             self._waiting.clear()
@@ -195,11 +226,11 @@ class Batches:
 
     def _live(self, life: _Life) -> None:
         """Make a manager and pass on what it says until it ends."""
-        cause = self._run(life)
-        self._tell(self._died, life, f"{type(cause).__name__}: {cause}", _explain(cause))
+        cause, trace = self._run(life)
+        self._tell(self._died, life, f"{type(cause).__name__}: {cause}", trace, _explain(cause))
 
-    def _run(self, life: _Life) -> Exception | None:
-        """Return what a manager ended of; by then it has given its memory back, which the next one needs."""
+    def _run(self, life: _Life) -> tuple[Exception | None, str]:
+        """Return what a manager ended of, and where; by then its memory is given back, which the next one needs."""
         try:
             manager = self._make()
             life.begin(manager)
@@ -212,10 +243,18 @@ class Batches:
             cause: Exception | None = manager.background_thread_status.fatal_error
         except Exception as error:  # torch and its devices raise what they like
             cause = error
+        trace = ""
         if cause is not None:
+            trace = "".join(traceback.format_exception(cause))
             cause.__traceback__ = None  # its frames hold that memory
         life.end()
-        return cause
+        return cause, trace
+
+    def _drop(self, life: _Life, manager: ContinuousBatchingManager, name: str) -> None:
+        """Wait until a cancelled suspect cannot be what a manager dies of: it is dropped between two steps."""
+        with suppress(RuntimeError), manager.pause():  # or it has ended
+            pass
+        self._tell(self._dropped, life, name)
 
     def _tell(self, what: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody is left who would want to know

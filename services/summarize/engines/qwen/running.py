@@ -7,10 +7,10 @@ from dataclasses import dataclass
 class Running:
     """On "auto", "cpu" or "cuda", in "auto" or a type of torch's, so many prompts at once.
 
-    A prompt with its answer has at most `max_tokens`.
+    A text has at most `max_input_tokens` in one pass; 0 is what suits the device.
     """
 
     device: str
     dtype: str
     max_batch: int
-    max_tokens: int
+    max_input_tokens: int

@@ -12,6 +12,9 @@ _SENTENCES = re.compile(r"(?<=[.!?…؟।॥։])(?=\s)|(?<=[。！？])")
 _WORDS = re.compile(r"(?=\s\S)")
 # Of one character: four, and what is normalized (NFC) can become three times as long.
 _MAX_BYTES = 12
+# Tokenized at once: between two slices it is seen whether anybody still waits, and others get the interpreter.
+_SLICE_TEXTS = 1_000
+_LONG_CHARS = 20_000
 
 
 def split(turns: Sequence[Turn], encode: Encode, limit: int) -> list[list[int]]:
@@ -20,11 +23,11 @@ def split(turns: Sequence[Turn], encode: Encode, limit: int) -> list[list[int]]:
     A turn is one line. One that is too long for a part is cut between sentences, else between words, else within one;
     each piece is a turn of the same speaker. `limit` has to leave room for a label and a few characters.
     """
-    lines = encode([line(turn) for turn in turns])
+    lines = _encoded([line(turn) for turn in turns], encode)
     pieces = (
         piece
         for turn, tokens in zip(turns, lines, strict=True)
-        for piece in ([tokens] if len(tokens) <= limit else _cut_turn(turn, encode, limit))
+        for piece in (_cut_turn(turn, encode, limit) if tokens is None or len(tokens) > limit else [tokens])
     )
     return _packed(pieces, limit)
 
@@ -32,6 +35,14 @@ def split(turns: Sequence[Turn], encode: Encode, limit: int) -> list[list[int]]:
 def line(turn: Turn) -> str:
     """Return a turn as the model reads it."""
     return f"{turn.speaker}: {turn.text}\n" if turn.speaker else f"{turn.text}\n"
+
+
+def _encoded(texts: Sequence[str], encode: Encode) -> Iterator[list[int] | None]:
+    """Yield the tokens of each text, None for one that is too long to be tokenized at once."""
+    for start in range(0, len(texts), _SLICE_TEXTS):
+        slice_ = texts[start : start + _SLICE_TEXTS]
+        tokens = iter(encode([text for text in slice_ if len(text) <= _LONG_CHARS]))
+        yield from (next(tokens) if len(text) <= _LONG_CHARS else None for text in slice_)
 
 
 def _cut_turn(turn: Turn, encode: Encode, limit: int) -> Iterator[list[int]]:
@@ -49,11 +60,11 @@ def _cut(text: str, seams: Sequence[re.Pattern[str]], encode: Encode, room: int)
     else:
         step = room // _MAX_BYTES
         pieces = [text[at : at + step] for at in range(0, len(text), step)]
-    for piece, tokens in zip(pieces, encode(pieces), strict=True):
-        if len(tokens) <= room:
-            yield tokens
-        else:
+    for piece, tokens in zip(pieces, _encoded(pieces, encode), strict=True):
+        if tokens is None or len(tokens) > room:
             yield from _cut(piece, seams[1:], encode, room)
+        else:
+            yield tokens
 
 
 def _packed(pieces: Iterable[list[int]], limit: int) -> list[list[int]]:

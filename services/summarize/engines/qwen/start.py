@@ -2,8 +2,11 @@
 
 import importlib
 import importlib.util
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
+
+import structlog
 
 from services.common import hub_cache
 from services.common.errors import SttError
@@ -17,6 +20,10 @@ from services.summarize.engines.qwen.running import Running
 
 # Besides those that are imported at once: chat templates are jinja2's, psutil sizes the cache on a CPU.
 _LIBRARIES = ("torch", "transformers", "jinja2", "psutil")
+# Texts that are read and tokenized at once.
+_READERS = 2
+
+_log = structlog.get_logger(__name__)
 
 
 def missing() -> list[str]:
@@ -25,14 +32,20 @@ def missing() -> list[str]:
 
 
 def is_here(model_dir: Path | None) -> bool:
-    """Return whether the model can be loaded without anything being brought here, as far as a quick look shows it."""
-    if missing():
-        return False
+    """Return whether the model can be loaded without anything being brought here, as far as a quick look shows it.
+
+    Of files that are here and cannot be loaded a warning says why.
+    """
     folder = files.find(model_dir)
-    return folder is not None and files.problem(folder) is None
+    if folder is None:
+        return False
+    why = f"Not installed: {', '.join(absent)}." if (absent := missing()) else files.problem(folder)
+    if why is not None:
+        _log.warning("model not taken", model=files.MODEL, folder=str(folder), why=why)
+    return why is None
 
 
-async def start(model_dir: Path | None, running: Running, max_input_tokens: int, stack: AsyncExitStack) -> QwenEngine:
+async def start(model_dir: Path | None, running: Running, stack: AsyncExitStack) -> QwenEngine:
     """Return the engine, which ends with `stack`. Raises UnavailableError where it cannot be had."""
     if absent := missing():
         raise UnavailableError(f"It needs {' and '.join(absent)}, not installed here (stt-service[summarize-qwen]).")
@@ -42,7 +55,7 @@ async def start(model_dir: Path | None, running: Running, max_input_tokens: int,
     loading = await in_background(importlib.import_module, "services.summarize.engines.qwen.loading")
     batching = await in_background(importlib.import_module, "services.summarize.engines.qwen.batching")
     model = await in_background(loading.load, folder, running)
-    batches = batching.Batches(model.manager)
+    batches = batching.Batches(model.manager, model.max_batch, model.sizes.pages)
     try:
         # A second token, for what prompts begin with is kept from the second step on.
         async with aclosing(batches.answer(model.tokenizer.frame("").head, 2)) as answer:
@@ -54,7 +67,8 @@ async def start(model_dir: Path | None, running: Running, max_input_tokens: int,
             raise UnavailableError(f"It does not work on this device: {error.message}") from error
         raise
     stack.push_async_callback(batches.aclose)
-    return QwenEngine(model.tokenizer, batches, model.ends, model.max_tokens, max_input_tokens)
+    readers = stack.enter_context(ThreadPoolExecutor(_READERS, "summarize"))
+    return QwenEngine(model.tokenizer, batches, readers, model.ends, model.sizes, max(1, model.max_batch // 2))
 
 
 async def _bring(model_dir: Path | None) -> Path:
@@ -62,6 +76,7 @@ async def _bring(model_dir: Path | None) -> Path:
     folder = files.find(model_dir)
     given = model_dir is not None and folder == model_dir / files.MODEL
     if not given and (folder is None or files.problem(folder)):
+        _log.info("model being fetched", model=files.MODEL, repository=files.REPOSITORY)
         try:
             await hub_cache.fetch(files.REPOSITORY, files.PATTERNS)
         except HubError as error:

@@ -1,6 +1,7 @@
 """Between text and tokens: a transcript becomes data, and what frames it the chat that the model was trained on."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 from services.summarize.engines.qwen.prompts import CLOSING, OPENING, SYSTEM
 
 _PLACE = "{the transcript}"
-_FORGED_TAG = re.compile(r"<(?=\s*/?\s*transcript)", re.IGNORECASE)
+# Also one with a letter that looks like a Latin one: no other tag that is closed has such.
+_FORGED_TAG = re.compile(r"<(?=\s*/?\s*transcript|\s*/[^<>\s]{0,20}[^\x00-\x7f])", re.IGNORECASE)
+_VARIATION = re.compile("[\u180b-\u180d\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class ChatTokenizer:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the tokens of each text as mere text, whatever it spells."""
         encodings = self._backend.encode_batch_fast([self._harmless(text) for text in texts], add_special_tokens=False)
-        # What is spelled only once it is normalized is left out.
+        # Whatever else may come to be spelled is left out.
         return [[token for token in encoding.ids if token not in self.added] for encoding in encodings]
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -65,6 +68,19 @@ class ChatTokenizer:
         return str(self._backend.decode([token for token in tokens if token not in self.added]))
 
     def _harmless(self, text: str) -> str:
-        """Put a space into what spells a token that is not text, and spoil the tags that a transcript stands in."""
+        """Put a space into what spells a token that is not text, and spoil the tags that a transcript stands in.
+
+        A text that does so in disguise is read without it.
+        """
+        if not text.isascii():
+            folded = _fold(text)
+            if self._spelled.search(folded) or _FORGED_TAG.search(folded):
+                text = folded
         text = self._spelled.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
         return _FORGED_TAG.sub("‹", text)
+
+
+def _fold(text: str) -> str:
+    """Return a text as it looks: without what nobody sees, and in the usual forms of its characters."""
+    seen = "".join(char for char in text if char.isascii() or unicodedata.category(char) != "Cf")
+    return unicodedata.normalize("NFKC", _VARIATION.sub("", seen))
