@@ -133,5 +133,6 @@ async def test_an_empty_session_is_told_of_nobody(live: Server) -> None:
         yield pb.DiarizeRequest(config=CONFIG)
         yield pb.DiarizeRequest(flush=pb.Flush())
 
-    (finished,) = await listen(live, sent())
+    told_of, finished = await listen(live, sent())
+    assert not told_of.update.turns
     assert finished.finished.speakers == 0

@@ -38,9 +38,9 @@ class Sortformer:
         glanced_s = 0.0
         async for piece in audio:
             if isinstance(piece, Flush):
-                if (rest := await stream.glance()) is not None:
-                    glanced_s = stream.duration_s
-                    yield telling.glance(np.concatenate([*heard, rest]), glanced_s)
+                rest = await stream.glance()
+                glanced_s = stream.duration_s
+                yield telling.glance(heard if rest is None else [*heard, rest], glanced_s)
                 continue
             stream.add(piece)
             while (chunk := await stream.advance()) is not None:
@@ -106,15 +106,15 @@ class _Telling:
         self._told += len(heard) - (self._told == 0)
         return update
 
-    def glance(self, heard: Probabilities, duration_s: float) -> Update:
+    def glance(self, heard: Sequence[Probabilities], duration_s: float) -> Update:
         """Return all that is known with chunks that will be heard again."""
         ahead = copy(self)
         ahead._channels = self._channels.copy()
-        joined = ahead._joined([heard])
+        joined = ahead._joined(heard)
         # Who is told a number keeps it.
         return ahead._update(joined, len(joined), duration_s)
 
-    def end(self, heard: list[Probabilities], duration_s: float) -> Update:
+    def end(self, heard: Sequence[Probabilities], duration_s: float) -> Update:
         """Return what is left to be told."""
         joined = self._joined(heard)
         return self._update(joined, len(joined), duration_s)
