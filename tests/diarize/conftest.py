@@ -89,6 +89,17 @@ def executor() -> Iterator[Executor]:
         yield pool
 
 
+@asynccontextmanager
+async def serving(engines: Engines, settings: DiarizeSettings) -> AsyncIterator[Server]:
+    """Run a server with these engines."""
+    servicer = DiarizeServicer(engines, settings)
+    server = GrpcServer(settings, [], lambda s: diarize_pb2_grpc.add_DiarizeServiceServicer_to_server(servicer, s))
+    port = await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield Server(diarize_pb2_grpc.DiarizeServiceStub(channel))
+    await server.stop()
+
+
 @pytest.fixture
 def serve(networks: Networks, executor: Executor) -> Serve:
     """Start a server with the real engine; arguments are settings."""
@@ -97,12 +108,8 @@ def serve(networks: Networks, executor: Executor) -> Serve:
     async def start(**changes: Any) -> AsyncIterator[Server]:
         settings = DiarizeSettings(**({"port": 0, "grace_s": 0.0, "drain_s": 0.0} | changes))
         engine = Community1(networks, executor, settings.steps_s, settings.ahead)
-        servicer = DiarizeServicer(Engines(engine), settings)
-        server = GrpcServer(settings, [], lambda s: diarize_pb2_grpc.add_DiarizeServiceServicer_to_server(servicer, s))
-        port = await server.start()
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Server(diarize_pb2_grpc.DiarizeServiceStub(channel))
-        await server.stop()
+        async with serving(Engines(engine), settings) as server:
+            yield server
 
     return start
 

@@ -4,16 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
-from stt.diarize.v1 import diarize_pb2_grpc
 
-from services.common.server import GrpcServer
 from services.diarize import sortformers
 from services.diarize.choice import Engines
 from services.diarize.engines.community1 import Community1
@@ -24,15 +21,13 @@ from services.diarize.engines.sortformer.chunks import Chunk, Heard
 from services.diarize.engines.sortformer.engine import Sortformer
 from services.diarize.engines.sortformer.presets import PRESETS
 from services.diarize.loading import Loading
-from services.diarize.servicer import DiarizeServicer
 from services.diarize.settings import DiarizeSettings
-from tests.diarize.conftest import Pcm, Server, executor, networks, recording, requests
+from tests.diarize.conftest import Pcm, Server, executor, networks, recording, requests, serving
 
 __all__ = ["executor", "networks", "recording", "requests"]
 from tests.models import sortformer
 
 MODEL = sortformers.DEFAULT
-SERVICE = Callable[[diarize_pb2_grpc.DiarizeServiceServicer, grpc.aio.Server], None]
 
 
 @pytest.fixture(scope="session")
@@ -90,12 +85,8 @@ def serve_engines(networks: Networks, executor: Executor) -> Callable[..., Any]:
         settings = DiarizeSettings(**({"port": 0, "grace_s": 0.0, "drain_s": 0.0, "max_sessions": 4} | changes))
         embedded = Community1(networks, executor, settings.steps_s, settings.ahead)
         engines = Engines(embedded, loading(settings), sortformers.MAX_SPEAKERS)
-        servicer = DiarizeServicer(engines, settings)
-        server = GrpcServer(settings, [], lambda s: diarize_pb2_grpc.add_DiarizeServiceServicer_to_server(servicer, s))
-        port = await server.start()
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Server(diarize_pb2_grpc.DiarizeServiceStub(channel))
-        await server.stop()
+        async with serving(engines, settings) as server:
+            yield server
 
     return start
 
@@ -117,7 +108,3 @@ def serve_sortformer(serve_engines: Callable[..., Any], watched: Watched, thread
 async def server(serve_sortformer: Callable[..., Any]) -> AsyncIterator[Server]:
     async with serve_sortformer() as running:
         yield running
-
-
-def without_state(chunk: Chunk) -> Chunk:
-    return replace(chunk, state=None)

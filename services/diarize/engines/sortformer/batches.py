@@ -58,7 +58,7 @@ class Batches:
             batch = self._next()
             if not batch:
                 return
-            if not await self._is_heard(batch):
+            if len(batch) == 1 or not await self._is_heard(batch):
                 for job in batch:
                     await self._hear_alone(job)
 
