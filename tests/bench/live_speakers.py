@@ -16,11 +16,12 @@ import psutil
 from stt.diarize.v1 import diarize_pb2, diarize_pb2_grpc
 
 from services.common.audio import SAMPLE_RATE
-from tests.bench.data import BenchData, Samples, Span, decode, looped, pcm_messages
+from tests.bench.data import BenchData, Samples, looped, pcm_messages
 from tests.bench.figures import Figure, Measured, Target
 from tests.bench.latency import percentiles
 from tests.bench.plan import Plan
-from tests.bench.scoring import DiarizationScore, SpeakerTurn, read_rttm
+from tests.bench.scoring import DiarizationScore, SpeakerTurn
+from tests.bench.speakers import Reference, dialogue_reference, labelled_reference
 from tests.bench.system import System
 
 LIVE_SETTINGS = {"DIARIZE_MODEL": "pyannote-community-1", "DIARIZE_MAX_SESSIONS": "64"}
@@ -31,16 +32,6 @@ _PIECE_S = 0.1
 _TICK_S = 0.1
 _BREATH_S = 1.0
 _RPC_S = 1800.0
-
-
-@dataclass(frozen=True)
-class _Reference:
-    """A recording, who speaks when in it, and the region (seconds) that is scored."""
-
-    name: str
-    samples: Samples
-    turns: Sequence[SpeakerTurn]
-    region_s: Span
 
 
 @dataclass(frozen=True)
@@ -189,7 +180,7 @@ def _ticks(update: _Update) -> dict[int, set[str]]:
     return told
 
 
-def _begun_s(reference: _Reference, updates: Sequence[_Update]) -> list[float]:
+def _begun_s(reference: Reference, updates: Sequence[_Update]) -> list[float]:
     """Return how long after its start each turn was told of; a breath does not begin another one."""
     seconds = []
     before: SpeakerTurn | None = None
@@ -202,21 +193,9 @@ def _begun_s(reference: _Reference, updates: Sequence[_Update]) -> list[float]:
     return seconds
 
 
-def _labelled(data: BenchData) -> list[_Reference]:
-    return [
-        _Reference(entry.path.stem, decode(entry.path), read_rttm(entry.rttm), entry.region_s)
-        for entry in data.labelled("diarization", ("A",))
-        if entry.rttm
-    ]
+def _labelled(data: BenchData) -> list[Reference]:
+    return [labelled_reference(entry) for entry in data.labelled("diarization", ("A",))]
 
 
-def _dialogues(data: BenchData) -> list[_Reference]:
-    return [
-        _Reference(
-            dialogue.name,
-            dialogue.samples,
-            [SpeakerTurn(turn.speaker, *span) for turn in dialogue.turns for span in turn.spans],
-            (0.0, len(dialogue.samples) / SAMPLE_RATE),
-        )
-        for dialogue in data.dialogues()
-    ]
+def _dialogues(data: BenchData) -> list[Reference]:
+    return [dialogue_reference(dialogue) for dialogue in data.dialogues()]

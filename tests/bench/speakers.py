@@ -28,7 +28,7 @@ _RIGHT_SPEAKER = 95.0
 
 
 @dataclass(frozen=True)
-class _Reference:
+class Reference:
     """A recording, who speaks when in it, and the region (seconds) that is scored."""
 
     name: str
@@ -43,8 +43,8 @@ def measure_der(system: System, plan: Plan, data: BenchData) -> Measured:
     figures: list[Figure] = []
     per_file: dict[str, dict[str, float]] = {"service": {}, "alone": {}}
     for name, recipe, references in (
-        ("diarization", _RECIPE_LABELLED, [_labelled_reference(entry) for entry in labelled]),
-        ("dialogues", _RECIPE_DIALOGUES, [_dialogue_reference(dialogue) for dialogue in data.dialogues()]),
+        ("diarization", _RECIPE_LABELLED, [labelled_reference(entry) for entry in labelled]),
+        ("dialogues", _RECIPE_DIALOGUES, [dialogue_reference(dialogue) for dialogue in data.dialogues()]),
     ):
         plan.say(f"speakers: error rate, {name}")
         alone = engine_alone("diarize", {reference.name: reference.samples for reference in references})
@@ -177,15 +177,17 @@ def _talk(dialogue: Dialogue) -> _Talk:
 
 
 def _labelled_talk(entry: Labelled) -> _Talk:
-    reference, stm = _labelled_reference(entry), entry.path.with_suffix(".stm")
+    reference, stm = labelled_reference(entry), entry.path.with_suffix(".stm")
     return _Talk(reference.name, reference.samples, reference.turns, read_stm(stm) if stm.is_file() else ())
 
 
-def _labelled_reference(entry: Labelled) -> _Reference:
+def labelled_reference(entry: Labelled) -> Reference:
+    """Return a labelled recording with its speakers' turns."""
     assert entry.rttm is not None
-    return _Reference(entry.path.stem, decode(entry.path), read_rttm(entry.rttm), entry.region_s)
+    return Reference(entry.path.stem, decode(entry.path), read_rttm(entry.rttm), entry.region_s)
 
 
-def _dialogue_reference(dialogue: Dialogue) -> _Reference:
+def dialogue_reference(dialogue: Dialogue) -> Reference:
+    """Return a joined dialogue with its readers' turns."""
     turns = [SpeakerTurn(turn.speaker, *span) for turn in dialogue.turns for span in turn.spans]
-    return _Reference(dialogue.name, dialogue.samples, turns, (0.0, len(dialogue.samples) / SAMPLE_RATE))
+    return Reference(dialogue.name, dialogue.samples, turns, (0.0, len(dialogue.samples) / SAMPLE_RATE))
