@@ -1,9 +1,13 @@
 """What tests of every folder share."""
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
+
+# Programs that tests start side by side: each finds a port of its own for its metrics.
+os.environ |= {f"{name}_METRICS_PORT": "0" for name in ("EDGE", "ASR", "DIARIZE", "SUMMARIZE")}
 
 
 @pytest.fixture(scope="session")

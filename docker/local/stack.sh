@@ -23,16 +23,17 @@ running() { [ -s "$pid_file" ] && kill -0 "$(cat "$pid_file")" 2>/dev/null; }
 
 check_ports() {
     python - <<'PY'
-import os, socket
+import itertools, os, socket
 taken = []
-for name in ("EDGE", "ASR", "DIARIZE", "SUMMARIZE"):
-    address = os.environ.get(f"{name}_HOST", "127.0.0.1"), int(os.environ[f"{name}_PORT"])
+programs = ("EDGE", "ASR", "DIARIZE", "SUMMARIZE")
+for name, port in itertools.product(programs, ("PORT", "METRICS_PORT")):
+    address = os.environ.get(f"{name}_HOST", "127.0.0.1"), int(os.environ[f"{name}_{port}"])
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)
         except OSError as error:
-            taken.append(f"{address[0]}:{address[1]} ({name}_PORT): {error.strerror}")
+            taken.append(f"{address[0]}:{address[1]} ({name}_{port}): {error.strerror}")
 if taken:
     raise SystemExit("Cannot listen on " + "; ".join(taken) + ". Free the port, or choose another by that setting.")
 PY

@@ -24,6 +24,9 @@ class AsrSettings(GrpcSettings):
     model_config = SettingsConfigDict(env_prefix="ASR_")
 
     port: int = Field(50051, description="Port to listen on; 0 picks a free one.", ge=0, le=65535)
+    metrics_port: int = Field(
+        9465, description="Port where Prometheus reads metrics; 0 picks a free one.", ge=0, le=65535
+    )
     models: Ids = Field(
         ("moonshine-tiny-en",), description="Models that are loaded from the start on, by id, separated by commas."
     )

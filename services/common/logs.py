@@ -6,6 +6,8 @@ import sys
 
 import structlog
 
+from services.common.tracing import add_trace_id
+
 
 def configure(level: str, fmt: str, program: str) -> None:
     """Send structlog and the standard library's logging through one renderer.
@@ -16,6 +18,7 @@ def configure(level: str, fmt: str, program: str) -> None:
     is_json = fmt == "json"
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_trace_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso" if is_json else "%H:%M:%S", utc=is_json),
     ]

@@ -3,7 +3,11 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from services.common import metrics
 from services.common.errors import Reason, SttError
+from services.common.service_metrics import REQUESTS_LIMIT
+
+_LABELS = {"recordings": "recording", "live sessions": "live", "texts": "text"}
 
 
 class Places:
@@ -14,6 +18,9 @@ class Places:
         self._done = done
         self._retry_after_s = retry_after_s
         self._taken = dict.fromkeys(room, 0)
+        for kind, limit in room.items():
+            REQUESTS_LIMIT.labels(_LABELS[kind]).set(limit)
+            metrics.REQUESTS_RUNNING.labels(_LABELS[kind])
 
     @asynccontextmanager
     async def taken(self, kind: str) -> AsyncIterator[None]:
@@ -24,6 +31,7 @@ class Places:
             raise SttError(Reason.OVERLOADED, message, retry_after_s=self._retry_after_s)
         self._taken[kind] += 1
         try:
-            yield
+            with metrics.running(_LABELS[kind]):
+                yield
         finally:
             self._taken[kind] -= 1

@@ -21,13 +21,21 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = Field(
         "console", validation_alias="LOG_FORMAT", description="For people, or one JSON object a line."
     )
+    metrics_port: int = Field(0, description="Port where Prometheus reads metrics; 0 picks a free one.", ge=0, le=65535)
+    traces_exporter: Literal["none", "otlp"] = Field(
+        "none",
+        validation_alias="OTEL_TRACES_EXPORTER",
+        description="otlp sends traces over HTTP; OpenTelemetry's other variables (OTEL_*) say where to and how.",
+    )
+    drain_s: float = Field(
+        0.2, description="Seconds between saying that it stops and refusing requests, on SIGTERM.", ge=0
+    )
     grace_s: float = Field(30.0, description="Seconds a running request may still take after SIGTERM.", ge=0)
 
 
 class GrpcSettings(Settings):
     """What every gRPC service can be told."""
 
-    drain_s: float = Field(0.2, description="Seconds between NOT_SERVING and refusing requests on SIGTERM.", ge=0)
     reflection: bool = Field(True, description="Serve gRPC reflection.")
     idle_timeout_s: float = Field(30.0, description="Seconds a client may send nothing before its request ends.", gt=0)
 

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from services.common.audio import MAX_MESSAGE_BYTES, Flush, SampleAligner
+from services.common.audio import MAX_MESSAGE_BYTES, SAMPLE_BYTES, SAMPLE_RATE, Flush, SampleAligner
 from services.common.errors import Reason, SttError
+from services.common.metrics import AUDIO_SECONDS
 
 
 class AudioStream:
@@ -24,14 +25,18 @@ class AudioStream:
 
     async def audio(self) -> AsyncIterator[bytes]:
         """Yield a recording's PCM until the client closes its side; every piece is whole samples and not empty."""
-        async for piece in self.live_audio():
+        async for piece in self._read("recording"):
             if isinstance(piece, Flush):
                 raise SttError(Reason.INVALID_REQUEST, "Only a live session can be flushed.")
             yield piece
 
     async def live_audio(self) -> AsyncIterator[bytes | Flush]:
         """Yield a live session's PCM, as `audio` does, and its flushes."""
-        aligner = SampleAligner()
+        async for piece in self._read("live"):
+            yield piece
+
+    async def _read(self, kind: str) -> AsyncIterator[bytes | Flush]:
+        aligner, seconds = SampleAligner(), AUDIO_SECONDS.labels(kind)
         while (request := await self._next()) is not None:
             match request.WhichOneof("request"):
                 case "audio":
@@ -41,6 +46,7 @@ class AudioStream:
                             f"An audio message may have {MAX_MESSAGE_BYTES} bytes, this one has {len(request.audio)}.",
                         )
                     if samples := aligner.push(request.audio):
+                        seconds.inc(len(samples) / SAMPLE_BYTES / SAMPLE_RATE)
                         yield samples
                 case "flush":
                     yield Flush()

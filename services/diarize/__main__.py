@@ -6,7 +6,7 @@ from functools import partial
 
 from stt.diarize.v1 import diarize_pb2, diarize_pb2_grpc
 
-from services.common import logs
+from services.common import logs, tracing
 from services.common.server import GrpcServer, run, serve
 from services.common.settings import load
 from services.diarize import sortformers
@@ -36,7 +36,7 @@ async def _serve(settings: DiarizeSettings) -> None:
         )
         task = asyncio.create_task(loading.run()) if loading else None
         try:
-            await serve(server, model=engines.choose(0).engine.model_id)
+            await serve(server, settings, model=engines.choose(0).engine.model_id)
         finally:
             if task is not None:
                 task.cancel()
@@ -61,6 +61,7 @@ def main() -> None:
     """Read the settings and serve until told to stop."""
     settings = load(DiarizeSettings, "python -m services.diarize", "Finds out who spoke when, over gRPC.")
     logs.configure(settings.log_level, settings.log_format, "diarize")
+    tracing.configure(settings.traces_exporter, "diarize")
     run(lambda: _serve(settings), _PROG)
 
 

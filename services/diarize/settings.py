@@ -19,6 +19,9 @@ class DiarizeSettings(GrpcSettings):
     model_config = SettingsConfigDict(env_prefix="DIARIZE_")
 
     port: int = Field(50052, description="Port to listen on; 0 picks a free one.", ge=0, le=65535)
+    metrics_port: int = Field(
+        9466, description="Port where Prometheus reads metrics; 0 picks a free one.", ge=0, le=65535
+    )
     model: str = Field(
         "auto",
         description="diar_streaming_sortformer_4spk-v2 (fetched where it is not here), pyannote-community-1, which is "

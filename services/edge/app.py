@@ -1,5 +1,6 @@
 """The aiohttp application: its shared objects, middlewares and routes."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -8,7 +9,7 @@ from services.edge.accounts.authentication import Authenticator
 from services.edge.backends import Backends
 from services.edge.body import defer_continue
 from services.edge.connection import Runner
-from services.edge.keys import AUTHENTICATOR, BACKENDS, DECODER, METER, SESSIONS, SETTINGS, SPOOL, STORE
+from services.edge.keys import AUTHENTICATOR, BACKENDS, DECODER, METER, SESSIONS, SETTINGS, SPOOL, STOPPING, STORE
 from services.edge.media.decoder import DecodeLimits, Decoder
 from services.edge.media.spool import Spool
 from services.edge.metering.meter import Meter
@@ -25,6 +26,7 @@ def build_app(settings: EdgeSettings) -> web.Application:
     app[SETTINGS] = settings
     app[SPOOL] = Spool(settings.spool_dir, settings.spool_budget_bytes)
     app[SESSIONS] = set()
+    app[STOPPING] = asyncio.Event()
     app.cleanup_ctx.append(_open_accounts)
     app.cleanup_ctx.append(_connect)
     app.on_shutdown.append(_leave_sessions)
@@ -36,6 +38,8 @@ def build_app(settings: EdgeSettings) -> web.Application:
     app.router.add_get("/v1/languages", catalog.languages)
     app.router.add_get("/v1/usage", usage.handle)
     app.router.add_get("/health", health.handle)
+    app.router.add_get("/live", health.live)
+    app.router.add_get("/ready", health.ready)
     return app
 
 

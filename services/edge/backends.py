@@ -9,16 +9,15 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, Self
 
 import grpc
-import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from stt.asr.v1 import asr_pb2, asr_pb2_grpc
 from stt.diarize.v1 import diarize_pb2, diarize_pb2_grpc
 from stt.summarize.v1 import summarize_pb2, summarize_pb2_grpc
 
+from services.common import tracing
 from services.common.audio import MAX_MESSAGE_BYTES, Flush
 from services.common.channels import open_channel
 from services.common.errors import Reason, SttError
-from services.common.interceptors import REQUEST_ID_KEY
 from services.common.rpc_errors import from_error
 from services.edge import convert
 from services.edge.engine import (
@@ -33,11 +32,13 @@ from services.edge.engine import (
     Summary,
     Update,
 )
+from services.edge.metrics import BACKEND_CALLS
 from services.edge.settings import EdgeSettings
 from services.edge.transcript import Segment
 
 ASR, DIARIZE, SUMMARIZE = "recognition", "diarization", "summary"
 """The services' names in sentences for people."""
+_PROGRAMS = {ASR: "asr", DIARIZE: "diarize", SUMMARIZE: "summarize"}
 
 
 class Backends:
@@ -87,7 +88,7 @@ class Backends:
 
         deadline_s = self._settings.asr_deadline_base_s + self._settings.asr_deadline_factor * duration_s
         model_that_runs = model
-        async with _call(ASR, self._asr.Transcribe(requests(), timeout=deadline_s, metadata=_metadata())) as call:
+        async with _call(ASR, self._asr.Transcribe, requests(), deadline_s) as call:
             async for response in call:
                 match response.WhichOneof("event"):
                     case "started":
@@ -98,9 +99,11 @@ class Backends:
                     case "segment":
                         yield convert.segment(response.segment)
                     case "finished":
-                        yield convert.recognized(model_that_runs, response.finished)
-                        return
-        raise _ended_early(ASR)
+                        finished = convert.recognized(model_that_runs, response.finished)
+                        break
+            else:
+                raise _ended_early(ASR)
+        yield finished
 
     async def listen(
         self, audio: AsyncIterator[bytes | Flush], model: str, language: str
@@ -118,7 +121,7 @@ class Backends:
 
         deadline_s = self._settings.stream_max_s + self._settings.stream_finish_s
         model_that_runs = model
-        async with _call(ASR, self._asr.Transcribe(requests(), timeout=deadline_s, metadata=_metadata())) as call:
+        async with _call(ASR, self._asr.Transcribe, requests(), deadline_s) as call:
             async for response in call:
                 match response.WhichOneof("event"):
                     case "started":
@@ -129,9 +132,11 @@ class Backends:
                     case "segment":
                         yield convert.segment(response.segment)
                     case "finished":
-                        yield convert.recognized(model_that_runs, response.finished)
-                        return
-        raise _ended_early(ASR)
+                        finished = convert.recognized(model_that_runs, response.finished)
+                        break
+            else:
+                raise _ended_early(ASR)
+        yield finished
 
     async def diarize(
         self, recording: Recording, duration_s: float, speakers: int
@@ -168,9 +173,7 @@ class Backends:
                 yield diarize_pb2.DiarizeRequest(audio=chunk)
 
         turns = []
-        async with _call(
-            DIARIZE, self._diarize_stub.Diarize(requests(), timeout=timeout_s, metadata=_metadata())
-        ) as call:
+        async with _call(DIARIZE, self._diarize_stub.Diarize, requests(), timeout_s) as call:
             async for response in call:
                 match response.WhichOneof("event"):
                     case "progress":
@@ -178,9 +181,11 @@ class Backends:
                     case "turn":
                         turns.append(convert.turn(response.turn))
                     case "finished":
-                        yield convert.diarized(turns, response.finished)
-                        return
-        raise _ended_early(DIARIZE)
+                        finished = convert.diarized(turns, response.finished)
+                        break
+            else:
+                raise _ended_early(DIARIZE)
+        yield finished
 
     async def diarize_live(
         self, audio: AsyncIterator[bytes | Flush], speakers: int
@@ -197,17 +202,17 @@ class Backends:
                     yield diarize_pb2.DiarizeRequest(audio=chunk)
 
         deadline_s = self._settings.stream_max_s + self._settings.stream_finish_s
-        async with _call(
-            DIARIZE, self._diarize_stub.Diarize(requests(), timeout=deadline_s, metadata=_metadata())
-        ) as call:
+        async with _call(DIARIZE, self._diarize_stub.Diarize, requests(), deadline_s) as call:
             async for response in call:
                 match response.WhichOneof("event"):
                     case "update":
                         yield convert.update(response.update)
                     case "finished":
-                        yield convert.diarized((), response.finished)
-                        return
-        raise _ended_early(DIARIZE)
+                        finished = convert.diarized((), response.finished)
+                        break
+            else:
+                raise _ended_early(DIARIZE)
+        yield finished
 
     async def summarize(self, text: str, style: Style) -> Summary:
         """Return the summary of `text`."""
@@ -215,16 +220,14 @@ class Backends:
         settings = self._settings
         deadline_s = settings.summarize_deadline_base_s + settings.summarize_deadline_factor * len(text) / 1000
         deltas = []
-        async with _call(
-            SUMMARIZE, self._summarize.Summarize(request, timeout=deadline_s, metadata=_metadata())
-        ) as call:
+        async with _call(SUMMARIZE, self._summarize.Summarize, request, deadline_s) as call:
             async for response in call:
                 match response.WhichOneof("event"):
                     case "delta":
                         deltas.append(response.delta)
                     case "finished":
                         return convert.summary("".join(deltas), response.finished)
-        raise _ended_early(SUMMARIZE)
+            raise _ended_early(SUMMARIZE)
 
     async def catalog(self) -> Catalog:
         """Return the models of recognition and what they run on."""
@@ -241,7 +244,7 @@ class Backends:
 
     async def _list_models(self, deadline_s: float) -> Catalog:
         request = asr_pb2.ListModelsRequest()
-        async with _call(ASR, self._asr.ListModels(request, timeout=deadline_s, metadata=_metadata())) as call:
+        async with _call(ASR, self._asr.ListModels, request, deadline_s) as call:
             self._catalog = convert.catalog(await call)
         return self._catalog
 
@@ -262,15 +265,26 @@ class Backends:
 
 
 @asynccontextmanager
-async def _call(service: str, call: Any) -> AsyncIterator[Any]:
-    """Turn the error of `call` into an SttError, and cancel it where it is left early."""
-    ending = _Ending(call)
-    try:
-        yield call
-    except grpc.aio.AioRpcError as error:
-        raise from_error(ending.error or error, service) from error
-    finally:
-        call.cancel()
+async def _call(service: str, method: Any, request: Any, timeout_s: float) -> AsyncIterator[Any]:
+    """Call `method`, turn its error into an SttError, and cancel it where it is left early."""
+    program = _PROGRAMS[service]
+    outcome = "cancelled"
+    with tracing.calling(f"call {program}", {"rpc.system": "grpc", "server.address": program}) as headers:
+        call = method(request, timeout=timeout_s, metadata=tuple(headers.items()))
+        ending = _Ending(call)
+        try:
+            yield call
+            outcome = "ok"
+        except grpc.aio.AioRpcError as error:
+            known = from_error(ending.error or error, service)
+            outcome = str(known.reason)
+            raise known from error
+        except SttError as error:
+            outcome = str(error.reason)
+            raise
+        finally:
+            call.cancel()
+            BACKEND_CALLS.labels(program, outcome).inc()
 
 
 class _Ending:
@@ -298,12 +312,6 @@ def _known(part: Coroutine[Any, Any, Any]) -> Any:
         return done.value
     part.close()
     raise AssertionError("the RPC is not done")
-
-
-def _metadata() -> tuple[tuple[str, str], ...]:
-    """Hand the request's id down, which the edge keeps in the logs' context."""
-    request_id = structlog.contextvars.get_contextvars().get("request_id")
-    return ((REQUEST_ID_KEY, request_id),) if request_id else ()
 
 
 def _ended_early(service: str) -> SttError:

@@ -1,5 +1,7 @@
 """Where the application keeps what its handlers share."""
 
+import asyncio
+
 from aiohttp import web
 
 from services.edge.accounts.authentication import Authenticator
@@ -18,4 +20,5 @@ DECODER = web.AppKey("decoder", Decoder)
 STORE = web.AppKey("store", Store)
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 METER = web.AppKey("meter", Meter)
+STOPPING = web.AppKey("stopping", asyncio.Event)
 SESSIONS: web.AppKey[set[Session]] = web.AppKey("sessions")

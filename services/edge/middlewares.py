@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from services.common import tracing
 from services.common.errors import Reason, SttError
 from services.edge import errors
 from services.edge.keys import SETTINGS
@@ -25,6 +26,7 @@ _PREFLIGHT = {
     "Access-Control-Allow-Headers": f"Authorization, Content-Type, {IDEMPOTENCY_KEY_HEADER}, {_REQUEST_ID_HEADER}",
     "Access-Control-Max-Age": "86400",
 }
+_PROBES = ("/health", "/live", "/ready")
 _EXPOSED = ", ".join((_REQUEST_ID_HEADER, "Retry-After", _CHARGED_HEADER, _REMAINING_HEADER, REPLAYED_HEADER))
 _log = structlog.get_logger(__name__)
 
@@ -36,6 +38,9 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     request[REQUEST_ID] = given if re.fullmatch(r"[\w.:-]{1,128}", given, re.ASCII) else uuid.uuid4().hex
     structlog.contextvars.bind_contextvars(request_id=request[REQUEST_ID])
     log = _log.bind(method=request.method, path=request.path)
+    route = route_of(request)
+    attributes = {"http.request.method": request.method, "http.route": route, "request.id": request[REQUEST_ID]}
+    span = tracing.begin(f"{request.method} {route}", request.headers, attributes)
     started_s = time.monotonic()
     status = 0
     try:
@@ -43,9 +48,19 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
         status = response.status
         return response
     finally:
+        span.set_attribute("http.response.status_code", status)
+        if status >= 500:
+            tracing.fail(span, "")
+        span.end()
         # Probes come every few seconds and say nothing while all is well.
-        level = logging.DEBUG if request.path == "/health" and status == 200 else logging.INFO
+        level = logging.DEBUG if request.path in _PROBES and status == 200 else logging.INFO
         log.log(level, "request", status=status or "gone", seconds=round(time.monotonic() - started_s, 3))
+
+
+def route_of(request: web.Request) -> str:
+    """Return the pattern of the request's path, "other" where nothing is there."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "other"
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:

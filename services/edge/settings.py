@@ -18,6 +18,9 @@ class EdgeSettings(Settings):
     model_config = SettingsConfigDict(env_prefix="EDGE_")
 
     port: int = Field(8080, description="Port to listen on; 0 picks a free one.", ge=0, le=65535)
+    metrics_port: int = Field(
+        9464, description="Port where Prometheus reads metrics; 0 picks a free one.", ge=0, le=65535
+    )
     asr_address: str = Field(
         "127.0.0.1:50051", validation_alias="ASR_ADDRESS", description="host:port or dns:///name:port of recognition."
     )
@@ -91,6 +94,9 @@ class EdgeSettings(Settings):
     probe_deadline_s: float = Field(5, description="Deadline of a service's list of models and of its health.", gt=0)
 
     stream_max_s: int = Field(12 * 3600, description="Seconds a live session may last.", gt=0)
+    stream_drain_s: float = Field(
+        0, description="Seconds a live session may go on after SIGTERM; then it is asked to leave.", ge=0
+    )
     stream_idle_s: float = Field(
         60, description="Seconds a live session may stand still: no audio from its client, or none taken.", gt=0
     )

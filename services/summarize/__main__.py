@@ -2,7 +2,7 @@
 
 from stt.summarize.v1 import summarize_pb2, summarize_pb2_grpc
 
-from services.common import logs
+from services.common import logs, tracing
 from services.common.server import GrpcServer, run, serve
 from services.common.settings import load
 from services.summarize.choice import chosen
@@ -21,13 +21,14 @@ async def _serve(settings: SummarizeSettings) -> None:
             [_SERVICE],
             lambda server: summarize_pb2_grpc.add_SummarizeServiceServicer_to_server(servicer, server),
         )
-        await serve(server, model=engine.model)
+        await serve(server, settings, model=engine.model)
 
 
 def main() -> None:
     """Read the settings and serve until told to stop."""
     settings = load(SummarizeSettings, "python -m services.summarize", "Summarizes transcripts, over gRPC.")
     logs.configure(settings.log_level, settings.log_format, "summarize")
+    tracing.configure(settings.traces_exporter, "summarize")
     run(lambda: _serve(settings), _PROG)
 
 

@@ -17,6 +17,9 @@ class SummarizeSettings(GrpcSettings):
     model_config = SettingsConfigDict(env_prefix="SUMMARIZE_")
 
     port: int = Field(50053, description="Port to listen on; 0 picks a free one.", ge=0, le=65535)
+    metrics_port: int = Field(
+        9467, description="Port where Prometheus reads metrics; 0 picks a free one.", ge=0, le=65535
+    )
     model: Literal["auto", "extractive-lexrank", "qwen2.5-1.5b-instruct"] = Field(
         "auto", description="What summarizes; auto: Qwen where PyTorch and its files are here, else the extractive one."
     )

@@ -22,6 +22,8 @@ from services.common.tasks import in_background
 
 _MAX_RETRY_S = 300.0
 _SOON_S = 5.0
+# A model that stopped working and then could not be loaded twice is not loaded again by this process.
+_HOPELESS_FAILURES = 3
 
 _log = structlog.get_logger(__name__)
 
@@ -88,6 +90,7 @@ class _Slot:
         self.loading: asyncio.Task[None] | None = None
         self.doing = "loaded"
         self.lost = asyncio.Event()
+        self.was_lost = False
         self.failure = ""
         self.failures = 0
         self.retry_at = 0.0
@@ -143,6 +146,16 @@ class Keeper:
         """Return whether a request that names `model` is answered by it now."""
         return model in self._slots and self._slots[model].engine is not None
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a model that is to be there from the start is there; true where there is no such."""
+        return not self._at_start or any(map(self.available, self._at_start))
+
+    @property
+    def is_beyond_repair(self) -> bool:
+        """Whether a model that was loaded stopped working and cannot be loaded any more, as when CUDA is lost."""
+        return any(slot.was_lost and slot.failures >= _HOPELESS_FAILURES for slot in self._slots.values())
+
     @asynccontextmanager
     async def use(self, model: str, language: str, *, wait_s: float) -> AsyncIterator[Use]:
         """Give what answers a request for `model` and `language` (a code, or "auto", or empty for that).
@@ -168,6 +181,7 @@ class Keeper:
             except EngineLostError as error:
                 if slot.engine is engine:
                     slot.engine = None
+                    slot.was_lost = True
                     self._fail(slot, error)
                     slot.lost.set()
                 raise
@@ -230,6 +244,7 @@ class Keeper:
                 slot.engine = await in_background(self._loader.load, model)
             slot.used_at = self._now()
             slot.failures = 0
+            slot.was_lost = False
             _log.info("model loaded", model=model.id, seconds=round(self._now() - began, 1))
         except _NoRoomError as error:
             # It is the others' fault, and may be over at any moment: whoever asks finds out.

@@ -1,15 +1,15 @@
-"""GET /health: whether transcription works, and on what."""
+"""GET /health: whether transcription works, and on what; /live and /ready: how this edge is, whatever the rest is."""
 
 import asyncio
 from typing import Any
 
 from aiohttp import web
 
-from services.common.errors import SttError
+from services.common.errors import Reason, SttError
 from services.edge import errors
 from services.edge.backends import ASR, Backends
 from services.edge.engine import Catalog, Device
-from services.edge.keys import BACKENDS, STORE
+from services.edge.keys import BACKENDS, STOPPING, STORE
 from services.edge.metering.store import is_there
 from services.edge.middlewares import REQUEST_ID
 
@@ -41,6 +41,18 @@ async def handle(request: web.Request) -> web.Response:
         return web.json_response(state)
     state |= {"status": "unavailable", **errors.body(reason, "SERVICE_UNAVAILABLE", request[REQUEST_ID])}
     return web.json_response(state, status=503, headers={"Retry-After": str(errors.RETRY_AFTER_S)})
+
+
+async def live(request: web.Request) -> web.Response:
+    """Say that the event loop turns."""
+    return web.json_response({"status": "ok"})
+
+
+async def ready(request: web.Request) -> web.Response:
+    """Say whether new requests should come here: until this edge is told to stop."""
+    if request.app[STOPPING].is_set():
+        raise SttError(Reason.SHUTTING_DOWN, "This server is going away.")
+    return web.json_response({"status": "ok"})
 
 
 async def _catalog(backends: Backends) -> Catalog | None:

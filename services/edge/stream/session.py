@@ -85,6 +85,7 @@ class Session:
         self._started_by_s = self._finished_by_s = float("inf")
         self._pinged_s = self._now()
         self._farewell: SttError | None = None
+        self.ended = asyncio.Event()
 
     @property
     def audio_samples(self) -> int:
@@ -108,6 +109,7 @@ class Session:
             raise failures.exceptions[0] from None
         finally:
             self._end_audio()
+            self.ended.set()
         if self._farewell is not None:
             raise self._farewell
 
