@@ -72,7 +72,7 @@ class _Call:
 
     def __init__(self, method: str, headers: Mapping[str, str]) -> None:
         self._started = time.monotonic()
-        request_id = headers.get(REQUEST_ID_KEY, "")
+        request_id = tracing.request_id(headers.get(REQUEST_ID_KEY, ""))
         structlog.contextvars.bind_contextvars(request_id=request_id)
         _, service, self._name = method.split("/")
         attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": self._name, "request.id": request_id}

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+from functools import partial
 
 import structlog
 
@@ -24,9 +25,8 @@ def configure(level: str, fmt: str, program: str) -> None:
     ]
     renderer: structlog.typing.Processor
     if is_json:
-        shared.append(structlog.processors.format_exc_info)
+        shared += [partial(_add_program, program), structlog.processors.format_exc_info]
         renderer = structlog.processors.JSONRenderer()
-        structlog.contextvars.bind_contextvars(program=program)
     else:
         renderer = structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
@@ -47,6 +47,13 @@ def configure(level: str, fmt: str, program: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # grpc logs a traceback for each RPC that is still running when a server's grace is over.
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_not_cancellation)
+
+
+def _add_program(
+    program: str, logger: object, method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    event["program"] = program
+    return event
 
 
 def _is_not_cancellation(record: logging.LogRecord) -> bool:

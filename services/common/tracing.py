@@ -4,7 +4,9 @@ Nothing is traced unless OTEL_TRACES_EXPORTER says so; the other OTEL_* variable
 span of a request is the current one of its task, so that what it starts, and its log lines, belong to it.
 """
 
+import re
 import socket
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -46,6 +48,11 @@ def begin(name: str, headers: Mapping[str, str], attributes: Attributes) -> Span
     return span
 
 
+def request_id(given: str) -> str:
+    """Return the id that a request came with, or a new one where it has none that can stand in a log."""
+    return given if re.fullmatch(r"[\w.:-]{1,128}", given, re.ASCII) else uuid.uuid4().hex
+
+
 @contextmanager
 def calling(name: str, attributes: Attributes) -> Iterator[dict[str, str]]:
     """Trace a call to another program; gives the headers that go with it, the request's id among them.
@@ -55,8 +62,8 @@ def calling(name: str, attributes: Attributes) -> Iterator[dict[str, str]]:
     span = _tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
     headers: dict[str, str] = {}
     propagate.inject(headers, trace.set_span_in_context(span))
-    if request_id := structlog.contextvars.get_contextvars().get("request_id"):
-        headers[REQUEST_ID_KEY] = request_id
+    if of := structlog.contextvars.get_contextvars().get("request_id"):
+        headers[REQUEST_ID_KEY] = of
     try:
         yield headers
     except Exception as error:

@@ -1,9 +1,7 @@
 """What happens around every request: its id, one log line, CORS, and errors as JSON."""
 
 import logging
-import re
 import time
-import uuid
 
 import structlog
 from aiohttp import web
@@ -34,8 +32,7 @@ _log = structlog.get_logger(__name__)
 @web.middleware
 async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Name the request, answer preflights, turn errors into JSON, and log how it ended."""
-    given = request.headers.get(_REQUEST_ID_HEADER, "")
-    request[REQUEST_ID] = given if re.fullmatch(r"[\w.:-]{1,128}", given, re.ASCII) else uuid.uuid4().hex
+    request[REQUEST_ID] = tracing.request_id(request.headers.get(_REQUEST_ID_HEADER, ""))
     structlog.contextvars.bind_contextvars(request_id=request[REQUEST_ID])
     log = _log.bind(method=request.method, path=request.path)
     route = route_of(request)
