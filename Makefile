@@ -43,7 +43,7 @@ down: ## End what `make up` started
 	@exec docker/local/stack.sh down
 
 test: $(VENV)/.extra-test ## Run the tests
-	HF_HUB_OFFLINE=1 python -m pytest
+	HF_HUB_OFFLINE=1 python -m pytest -n 2 --dist loadfile
 
 test-engines: ## Run the tests of NeMo's and Qwen's engines, in .venv-engines (gigabytes)
 	@$(MAKE) VENV=.venv-engines .venv-engines/.extra-test-engines
