@@ -28,7 +28,7 @@ PROTOS := $(shell find protos -name '*.proto')
 BUF_VERSION := 1.75.0
 BUF := build/node/node_modules/.bin/buf
 
-.PHONY: help run up down test test-engines test-model check lint types imports protos prove bench proto-baseline clean
+.PHONY: help run up down test test-engines test-model check lint types imports protos prove bench dashboard proto-baseline clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -78,6 +78,9 @@ test-model: ## Train the tests' Whisper model anew, in .venv-torch (DIGITS_DIR=<
 
 bench: $(VENV)/.extra-bench ## Measure speed, memory and accuracy (BENCH_DATA=<folder of labelled speech>)
 	HF_HUB_OFFLINE=1 python -m tests.bench $(BENCH_ARGS)
+
+dashboard: $(VENV)/.extra-bench ## Draw docs/dashboard.png from a real run (needs npm, Chromium and Prometheus)
+	HF_HUB_OFFLINE=1 python -m tests.bench.dashboard
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .venv-engines .venv-torch build

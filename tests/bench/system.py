@@ -295,8 +295,9 @@ def tree_rss(process: psutil.Process) -> int:
 
 
 def port_settings(ports: Mapping[str, int]) -> dict[str, str]:
-    """Return the settings that make the programs listen on, and find each other at, `ports`."""
+    """Return the settings that make the programs listen on, and find each other at, `ports`; metrics anywhere."""
     listen = {f"{name.upper()}_PORT": str(port) for name, port in ports.items()}
+    listen |= {f"{name.upper()}_METRICS_PORT": "0" for name in ports}
     find = {f"{name.upper()}_ADDRESS": f"{_HOST}:{port}" for name, port in ports.items()}
     return listen | find
 
