@@ -2,7 +2,7 @@
 
 from stt.asr.v1 import asr_pb2, asr_pb2_grpc
 
-from services.asr.service import assembled
+from services.asr.service import Service, assembled
 from services.asr.settings import AsrSettings
 from services.common import logs, tracing
 from services.common.server import GrpcServer, run, serve
@@ -12,17 +12,21 @@ _PROG = "services.asr"
 _SERVICE = asr_pb2.DESCRIPTOR.services_by_name["AsrService"].full_name
 
 
+def server_of(service: Service, settings: AsrSettings) -> GrpcServer:
+    """Return the server that makes `service` known to callers, and how it is."""
+    return GrpcServer(
+        settings,
+        [_SERVICE],
+        lambda server: asr_pb2_grpc.add_AsrServiceServicer_to_server(service.servicer, server),
+        is_ready=lambda: service.models.is_ready,
+        is_alive=lambda: not service.models.is_beyond_repair,
+    )
+
+
 async def _serve(settings: AsrSettings) -> None:
     async with assembled(settings) as service:
-        server = GrpcServer(
-            settings,
-            [_SERVICE],
-            lambda server: asr_pb2_grpc.add_AsrServiceServicer_to_server(service.servicer, server),
-            is_ready=lambda: service.models.is_ready,
-            is_alive=lambda: not service.models.is_beyond_repair,
-        )
         await serve(
-            server,
+            server_of(service, settings),
             settings,
             models=", ".join(filter(service.models.available, service.models.models)),
             device=service.device.kind,

@@ -7,17 +7,18 @@ at most one final and one look with the scheduler, so that one that sends faster
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from services.asr.aligner import Aligner
 from services.asr.engine import SAMPLE_RATE, Engine, Pcm, Utterance
 from services.asr.language import SpokenLanguage
+from services.asr.metrics import FINAL_LATENCY, PARTIAL_LATENCY
 from services.asr.recognizer import recognize
 from services.asr.scheduler import Scheduler, Seat
 from services.asr.segmenter import Chunk, Cutting, Segmenter
-from services.asr.stabilizer import Interim, Stabilizer
+from services.asr.stabilizer import Interim, Shown, Stabilizer
 from services.asr.transcriber import Finished
 from services.asr.transcript import Segment
 from services.asr.vad import FRAME, SileroModel, SileroStream
@@ -58,10 +59,19 @@ class SpeechEnded:
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """What the segment sounds like that began at `start_s` and goes on."""
+    """What the segment sounds like that began at `start_s` and goes on; its last audio came at `came` (loop time)."""
 
     interim: Interim
     start_s: float
+    came: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A chunk that became whole by what came at `came` (loop time)."""
+
+    chunk: Chunk
+    came: float
 
 
 Event = SpeechStarted | Partial | SpeechEnded | Segment | Finished
@@ -95,32 +105,40 @@ class LiveTranscriber:
             block_frames=_BLOCK_FRAMES,
         )
         spoken = SpokenLanguage(language)
+        now = asyncio.get_running_loop().time
         with scheduler.seat(engine, listening.late_s) as seat:
             segmenter = Segmenter(SileroStream(self._voice), cutting)
             ear = _Ear(segmenter, seat, spoken, interim=listening.interim, max_ahead_s=self._max_ahead_s)
             reader = asyncio.create_task(ear.listen(pieces))
             reader.add_done_callback(lambda _: ear.news.set())
-            shown: Partial | None = None
+            partial: Partial | None = None
+            shown = Shown()
             try:
                 while True:
                     ear.news.clear()
                     if ear.found:
                         found = ear.found.popleft()
-                        if isinstance(found, Chunk):
+                        if isinstance(found, _Whole):
                             segments = await recognize(
-                                found, spoken, seat.final, self._aligner, turn_s=_ALIGNMENT_TURN_S
+                                found.chunk, spoken, seat.final, self._aligner, turn_s=_ALIGNMENT_TURN_S
                             )
+                            if listening.interim:
+                                shown.settle([word.text for segment in segments for word in segment.words])
+                            if segments:
+                                FINAL_LATENCY.observe(now() - found.came)
                             for segment in segments:
                                 yield segment
-                            if shown and not segments:
-                                yield Partial(Interim("", 0), shown.start_s)
-                            shown = None
-                            ear.settle(found)
+                            if partial and not segments:
+                                yield replace(partial, interim=Interim("", 0))
+                            partial = None
+                            ear.settle(found.chunk)
                         else:
                             yield found
                     elif ear.partial is not None:
-                        shown, ear.partial = ear.partial, None
-                        yield shown
+                        partial, ear.partial = ear.partial, None
+                        shown.show(partial.interim.words)
+                        PARTIAL_LATENCY.observe(now() - partial.came)
+                        yield partial
                     elif reader.done():
                         break
                     else:
@@ -137,13 +155,17 @@ class _Ear:
     def __init__(
         self, segmenter: Segmenter, seat: Seat, language: SpokenLanguage, *, interim: bool, max_ahead_s: float
     ) -> None:
-        self.found: deque[SpeechStarted | SpeechEnded | Chunk] = deque()
+        self.found: deque[SpeechStarted | SpeechEnded | _Whole] = deque()
         self.partial: Partial | None = None
         self.news = asyncio.Event()
         self._segmenter = segmenter
         self._seat = seat
         self._language = language
         self._interim = interim
+        self._now = asyncio.get_running_loop().time
+        # When the last message came, and the last that the newest look covers.
+        self._came = 0.0
+        self._look_came = 0.0
         self._max_ahead = max_ahead_s * SAMPLE_RATE
         self._owed = 0
         self._settled = asyncio.Event()
@@ -160,6 +182,7 @@ class _Ear:
         """Read the whole session; return its number of samples."""
         try:
             async for piece in pieces:
+                self._came = self._now()
                 if isinstance(piece, Flush):
                     self._tell(self._segmenter.flush(), ended=True)
                 else:
@@ -167,6 +190,7 @@ class _Ear:
                 while self._owed > self._max_ahead:
                     self._settled.clear()
                     await self._settled.wait()
+            self._came = self._now()
             self._tell(self._segmenter.finish(), ended=True)
         finally:
             if self._look is not None:
@@ -200,7 +224,7 @@ class _Ear:
             self._speaking = False
             self._add(SpeechEnded(self._voice_end / SAMPLE_RATE))
         for chunk in chunks:
-            self._add(chunk)
+            self._add(_Whole(chunk, self._came))
             self._owed += len(chunk.samples)
             self._forget_looks()
 
@@ -209,7 +233,7 @@ class _Ear:
             self._speaking = True
             self._add(SpeechStarted(position / SAMPLE_RATE))
 
-    def _add(self, event: SpeechStarted | SpeechEnded | Chunk) -> None:
+    def _add(self, event: SpeechStarted | SpeechEnded | _Whole) -> None:
         self.found.append(event)
         self.news.set()
 
@@ -240,6 +264,7 @@ class _Ear:
         elif not self._seat.renew(utterance):
             return
         self._looked_at = speech[1]
+        self._look_came = self._came
 
     async def _show(self, utterance: Utterance, start: int) -> None:
         stabilizer = self._stabilizer
@@ -251,5 +276,5 @@ class _Ear:
         interim = stabilizer.look(hypothesis.words)
         if interim.text:
             self._has_words = True
-            self.partial = Partial(interim, start / SAMPLE_RATE)
+            self.partial = Partial(interim, start / SAMPLE_RATE, self._look_came)
             self.news.set()

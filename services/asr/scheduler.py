@@ -1,20 +1,22 @@
 """Shares a device's workers among all recordings and live sessions: what is decoded next, and in what company.
 
-A segment that a live session waits for goes first, then interim looks, then recordings; but a recording's chunk that
-has waited as long as it may goes ahead of looks. All engines on the device share the workers; what goes into one batch
-is for one engine. It knows utterances and who asks for them, not what becomes of them.
+What is more urgent is `queue`'s business. All engines on the device share the workers; what goes into one batch is for
+one engine. It knows utterances and who asks for them, not what becomes of them.
 """
 
 import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import IntEnum
+from contextvars import Context, copy_context
 from types import TracebackType
 
+import structlog
+
 from services.asr.engine import Engine, Hypothesis, Utterance
+from services.asr.queue import Job, Kind, Queue, pick
 from services.common.errors import Reason, SttError
+from services.common.service_metrics import ENGINE_BUSY
 
 # A recording's chunks while somebody is live: a worker is free again sooner.
 _FILE_CHUNK_BESIDE_LIVE_S = 8.0
@@ -28,51 +30,21 @@ _SMOOTHING = 0.2
 _MIN_RETRY_AFTER_S = 1.0
 
 
-class Kind(IntEnum):
-    """What an utterance is decoded for, the most urgent first."""
-
-    FINAL = 0
-    LOOK = 1
-    FILE = 2
-
-
-@dataclass(eq=False, slots=True)
-class Job:
-    """An utterance that waits since `asked` and should not wait beyond `deadline` (the loop's clock)."""
-
-    engine: Engine
-    kind: Kind
-    asked: float
-    deadline: float
-    utterance: Utterance
-    answer: "asyncio.Future[Hypothesis | None]"
-
-
-def pick(waiting: Sequence[Job], now: float, *, files_wait: bool) -> Job | None:
-    """Return the job that comes next; `files_wait` keeps recordings back."""
-    may = [job for job in waiting if not (files_wait and job.kind is Kind.FILE)]
-    return min(may, key=lambda job: (_rank(job, now), job.deadline), default=None)
-
-
-def _rank(job: Job, now: float) -> float:
-    overdue = job.kind is Kind.FILE and job.deadline <= now
-    return (Kind.FINAL + Kind.LOOK) / 2 if overdue else job.kind
-
-
 class Scheduler:
     """Decodes utterances on the engines of one device; use as an async context manager."""
 
-    def __init__(self, *, workers: int, max_waiting: int, file_wait_s: float) -> None:
-        """Decode in so many threads, let at most `max_waiting` utterances wait.
+    def __init__(self, *, workers: int, max_waiting: int, file_wait_s: float, device: str = "cpu") -> None:
+        """Decode on `device` ("cpu", "cuda") in so many threads, let at most `max_waiting` utterances wait.
 
         A recording's goes ahead of looks after `file_wait_s`.
         """
         self.workers = workers
+        self.device = device
         self._max_waiting = max_waiting
         self._file_wait_s = file_wait_s
         self._executor = ThreadPoolExecutor(workers, "decode")
         self._working: list[asyncio.Task[None]] = []
-        self._waiting: list[Job] = []
+        self._queue = Queue()
         self._changed = asyncio.Event()
         self._seats: set[Seat] = set()
         self._files_running = 0
@@ -104,8 +76,8 @@ class Scheduler:
 
         What shares a batch counts as one; what has been admitted is never refused.
         """
-        if sum(1 / job.engine.max_batch for job in self._waiting) >= self._max_waiting:
-            backlog_s = len(self._waiting) * self._decode_s / self.workers
+        if sum(1 / job.engine.max_batch for job in self._queue) >= self._max_waiting:
+            backlog_s = len(self._queue) * self._decode_s / self.workers
             raise SttError(
                 Reason.OVERLOADED,
                 "The service has more to transcribe than it can.",
@@ -138,7 +110,7 @@ class Scheduler:
     def _ask(self, engine: Engine, kind: Kind, utterance: Utterance, wait_s: float) -> Job:
         loop = asyncio.get_running_loop()
         job = Job(engine, kind, loop.time(), loop.time() + wait_s, utterance, loop.create_future())
-        self._waiting.append(job)
+        self._queue.add(job)
         self._changed.set()
         return job
 
@@ -146,13 +118,9 @@ class Scheduler:
         try:
             hypothesis = await job.answer
         finally:
-            self._drop(job)
+            self._queue.drop(job)
         assert hypothesis is not None
         return hypothesis
-
-    def _drop(self, job: Job) -> None:
-        if job in self._waiting:
-            self._waiting.remove(job)
 
     async def _work(self) -> None:
         """Be one worker: decode batch after batch."""
@@ -166,7 +134,7 @@ class Scheduler:
         started = loop.time()
         try:
             hypotheses = await loop.run_in_executor(
-                self._executor, batch[0].engine.decode, [job.utterance for job in batch]
+                self._executor, _context(batch).run, batch[0].engine.decode, [job.utterance for job in batch]
             )
             for job, hypothesis in zip(batch, hypotheses, strict=True):
                 if not job.answer.done():
@@ -184,12 +152,12 @@ class Scheduler:
         """Return the most urgent job, with as many of its kind as its engine takes at once."""
         while True:
             job = self._pick()
-            if job and len(self._kin(job)) < job.engine.max_batch:
+            if job and len(self._queue.kin(job)) < job.engine.max_batch:
                 await asyncio.sleep(_GATHER_S)
                 job = self._pick()
             if job:
-                batch = self._kin(job)[: job.engine.max_batch]
-                self._waiting = [each for each in self._waiting if each not in batch]
+                batch = self._queue.kin(job)[: job.engine.max_batch]
+                self._queue.take(batch, asyncio.get_running_loop().time())
                 return batch
             self._changed.clear()
             # An engine that is unloaded meanwhile must not be kept by what was looked at last.
@@ -199,15 +167,13 @@ class Scheduler:
     def _pick(self) -> Job | None:
         # While somebody is live, one worker takes no recordings: a live utterance finds it free within a look's time.
         files_wait = bool(self._seats) and 0 < self.workers - 1 <= self._files_running
-        return pick(self._waiting, asyncio.get_running_loop().time(), files_wait=files_wait)
-
-    def _kin(self, job: Job) -> list[Job]:
-        """Return what waits that may share a batch with `job`, itself included, the most urgent first."""
-        kin = [each for each in self._waiting if each.kind is job.kind and each.engine is job.engine]
-        return sorted(kin, key=lambda each: each.deadline)
+        return pick(self._queue, asyncio.get_running_loop().time(), files_wait=files_wait)
 
     def _measure(self, batch: Sequence[Job], started: float, ended: float) -> None:
         each_s = (ended - started) / len(batch)
+        ENGINE_BUSY.labels(batch[0].engine.id).inc(ended - started)
+        for job in batch:
+            job.effort.decoded_s += each_s
         self._decode_s += _SMOOTHING * (each_s - self._decode_s)
         if batch[0].kind is Kind.LOOK:
             self._look_s += _SMOOTHING * (each_s - self._look_s)
@@ -253,12 +219,12 @@ class Seat:
                 raise
             return None
         finally:
-            self._scheduler._drop(self._look)
+            self._scheduler._queue.drop(self._look)
             self._look = None
 
     def renew(self, utterance: Utterance) -> bool:
         """Let a look that still waits hear this instead, in its old place; return whether one waited."""
-        if self._look is None or self._look not in self._scheduler._waiting:
+        if self._look is None or self._look not in self._scheduler._queue:
             return False
         self._look.utterance = utterance
         return True
@@ -266,6 +232,13 @@ class Seat:
     def withdraw(self) -> None:
         """Drop a look that still waits: its chunk is whole."""
         self.speaking = False
-        if self._look is not None and self._look in self._scheduler._waiting:
-            self._scheduler._drop(self._look)
+        if self._look is not None and self._scheduler._queue.drop(self._look):
             self._look.answer.set_result(None)
+
+
+def _context(batch: Sequence[Job]) -> Context:
+    """Return a context in which log lines name the requests whose utterances are decoded: threads inherit none."""
+    context = copy_context()
+    request_ids = ", ".join(dict.fromkeys(job.effort.request_id for job in batch))
+    context.run(structlog.contextvars.bind_contextvars, request_id=request_ids)
+    return context

@@ -1,6 +1,6 @@
 """Puts the recognition service together: device, schedulers, models, transcribers."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +10,7 @@ from services.asr.aligner import Aligner
 from services.asr.device import Device
 from services.asr.engines.whisper import Running
 from services.asr.live import LiveTranscriber
-from services.asr.models.catalog import EMBEDDED, catalog
+from services.asr.models.catalog import EMBEDDED, Model, catalog
 from services.asr.models.keeper import Keeper, Limits, Loader
 from services.asr.models.loader import DeviceLoader
 from services.asr.scheduler import Scheduler
@@ -18,6 +18,7 @@ from services.asr.servicer import AsrServicer
 from services.asr.settings import AsrSettings
 from services.asr.transcriber import Transcriber
 from services.asr.vad import SileroModel, bundled_silero_path
+from services.common.service_metrics import ENGINE_BUSY, ENGINE_WORKERS, MODEL_LOADED
 
 _GPU_BATCH = 16
 
@@ -64,18 +65,29 @@ async def assembled(settings: AsrSettings, make_loader: MakeLoader = make_loader
     scheduler = partial(Scheduler, max_waiting=settings.max_waiting, file_wait_s=settings.file_wait_s)
     async with (
         Aligner(settings.alignment_deadline_s) as aligner,
-        scheduler(workers=settings.workers) as on_cpu,
-        scheduler(workers=settings.gpu_workers) as on_gpu,
+        scheduler(workers=settings.workers, device="cpu") as on_cpu,
+        scheduler(workers=settings.gpu_workers, device="cuda") as on_gpu,
         Keeper(
             models,
-            make_loader(settings, device, {"cpu": on_cpu, "cuda": on_gpu}),
+            loader := make_loader(settings, device, {"cpu": on_cpu, "cuda": on_gpu}),
             Limits(settings.max_models, settings.memory_mib, settings.load_retry_s),
             at_start=at_start,
             on_demand=settings.models_on_demand,
             fallback=settings.fallback_model,
         ) as keeper,
     ):
+        wanted = dict.fromkeys((*at_start, *settings.models_on_demand))
+        _show((models[model] for model in wanted), keeper, loader)
         voice = SileroModel(bundled_silero_path())
         recordings = Transcriber(aligner, voice)
         sessions = LiveTranscriber(aligner, voice, max_ahead_s=settings.max_ahead_s)
         yield Service(AsrServicer(keeper, device, recordings, sessions, settings), keeper, aligner, device)
+
+
+def _show(wanted: Iterable[Model], keeper: Keeper, loader: Loader) -> None:
+    """Let metrics tell which of the models that are wanted are loaded, and who can compute for them."""
+    for model in wanted:
+        scheduler = loader.scheduler(model)
+        ENGINE_WORKERS.labels(scheduler.device).set(scheduler.workers)
+        MODEL_LOADED.labels(model.id, scheduler.device).set_function(partial(keeper.available, model.id))
+        ENGINE_BUSY.labels(model.id)

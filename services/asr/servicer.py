@@ -1,20 +1,25 @@
 """Speaks gRPC for the transcribers: checks the config, admits the request, streams the events."""
 
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from itertools import count
 
 import grpc
+from opentelemetry import trace
 from stt.asr.v1 import asr_pb2, asr_pb2_grpc
 
 from services.asr import convert
 from services.asr.device import Device
+from services.asr.effort import summed_up
+from services.asr.engine import SAMPLE_RATE
 from services.asr.live import Event as LiveEvent
 from services.asr.live import LiveTranscriber, Partial, SpeechEnded, SpeechStarted
 from services.asr.models.keeper import Keeper
 from services.asr.settings import AsrSettings
 from services.asr.transcriber import Finished, Progress, Transcriber
 from services.asr.transcript import Segment
+from services.common.metrics import REAL_TIME_FACTOR
 from services.common.places import Places
 from services.common.streams import AudioStream
 
@@ -50,15 +55,19 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
         """Stream what is heard in one recording or one live session."""
         stream = AudioStream(request_iterator, self._idle_timeout_s)
         config = await stream.config()
+        began = time.monotonic()
+        span = trace.get_current_span()
         offset_s = convert.read_offset(config)
         listening = convert.read_listening(config.live) if config.HasField("live") else None
         # Who speaks now cannot wait for a model.
         wait_s = self._load_wait_s if listening is None else min(self._load_wait_s, _LIVE_LOAD_WAIT_S)
         async with (
+            summed_up(),
             self._places.taken("recordings" if listening is None else "live sessions"),
             self._models.use(config.model, config.language, wait_s=wait_s) as use,
         ):
             use.scheduler.check_room()
+            span.set_attribute("asr.model", use.choice.model)
             events: AsyncGenerator[Progress | LiveEvent, None]
             language = use.choice.language
             if listening is None:
@@ -81,6 +90,10 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
                         case Segment():
                             yield convert.write_segment(event, next(numbers), offset_s)
                         case Finished():
+                            audio_s = event.samples / SAMPLE_RATE
+                            span.set_attribute("asr.audio_s", round(audio_s, 3))
+                            if audio_s and listening is None:
+                                REAL_TIME_FACTOR.observe((time.monotonic() - began) / audio_s)
                             yield convert.write_finished(event, use.choice)
 
     async def ListModels(self, request: asr_pb2.ListModelsRequest, context: _Context) -> asr_pb2.ListModelsResponse:

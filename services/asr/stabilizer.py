@@ -5,10 +5,12 @@ Source: Macháček, Dabre, Bojar, "Turning Whisper into Real-Time Transcription 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from itertools import takewhile
 
 from services.asr.engine import SpokenWord, join
+from services.asr.metrics import FINAL_WORDS, INTERIM_WORDS, INTERIM_WORDS_TAKEN_BACK
 
 # What is less likely right than wrong is not shown before a second look agrees.
 _SHOWN_CONFIDENCE = 0.5
@@ -16,10 +18,11 @@ _SHOWN_CONFIDENCE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Interim:
-    """What a segment sounds like so far; the first `stable_characters` of `text` stay as they are."""
+    """What a segment sounds like so far: `text`, made of `words`; its first `stable_characters` stay as they are."""
 
     text: str
     stable_characters: int
+    words: tuple[str, ...] = field(default=(), compare=False)
 
 
 class Stabilizer:
@@ -41,9 +44,9 @@ class Stabilizer:
         # The last word is still being said; it is only shown to show anything at all.
         if self._shown and len(sure) == len(tail):
             del sure[-1:]
-        text = join([*self._agreed, *sure])
-        self._shown = self._shown or bool(text)
-        return Interim(text, len(join(self._agreed)))
+        shown = [*self._agreed, *sure]
+        self._shown = self._shown or bool(shown)
+        return Interim(join(shown), len(join(self._agreed)), tuple(word.text for word in shown))
 
     def _behind_agreed(self, words: Sequence[SpokenWord]) -> Sequence[SpokenWord]:
         """Return what follows the agreed words, where `words` begins most like them (by edit distance)."""
@@ -55,6 +58,34 @@ class Stabilizer:
                 costs.append(min(swap, above[position + 1] + 1, costs[position] + 1))
         end = min(range(len(costs)), key=lambda end: (costs[end], abs(end - len(self._agreed))))
         return words[end:]
+
+
+class Shown:
+    """The interim words that a caller sees; counts those that come, and those that are taken back."""
+
+    def __init__(self) -> None:
+        self._words: Sequence[str] = ()
+
+    def show(self, words: Sequence[str]) -> None:
+        """Take note that these are shown now."""
+        INTERIM_WORDS.inc(len(words) - self._kept(words))
+        self._words = words
+
+    def settle(self, words: Sequence[str]) -> None:
+        """Take note that the segments that were in the making have these."""
+        self._kept(words)
+        FINAL_WORDS.inc(len(words))
+        self._words = ()
+
+    def _kept(self, words: Sequence[str]) -> int:
+        """Return how many of the words that are shown are among `words`, in that order; the others are taken back."""
+        before, after = [*map(_core, self._words)], [*map(_core, words)]
+        kept = len(before)
+        if after[:kept] != before:
+            matcher = SequenceMatcher(None, before, after, autojunk=False)
+            kept = sum(block.size for block in matcher.get_matching_blocks())
+        INTERIM_WORDS_TAKEN_BACK.inc(len(before) - kept)
+        return kept
 
 
 def _alike(pair: tuple[SpokenWord, SpokenWord]) -> bool:

@@ -15,7 +15,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
 """Buckets of how long requests take."""
-SHORT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+SHORT_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 """Buckets of waits and of single steps."""
 
 REQUESTS_RUNNING = Gauge("stt_requests_running", "Requests that are being worked on; live: live sessions.", ["kind"])
@@ -23,7 +23,7 @@ AUDIO_SECONDS = Counter("stt_audio_seconds", "Seconds of audio that came in.", [
 REAL_TIME_FACTOR = Histogram(
     "stt_real_time_factor",
     "Seconds that a recording took, over its seconds of audio.",
-    buckets=(0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5),
+    buckets=(0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2, 5, 10),
 )
 _BUILD = Gauge("stt_build_info", "Which version runs; always 1.", ["version"])
 

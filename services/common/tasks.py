@@ -1,6 +1,7 @@
 """Blocking work beside the event loop."""
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -34,5 +35,6 @@ async def in_background(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs)
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, result, failure)
 
-    threading.Thread(target=run, daemon=True).start()
+    # Log lines of the work belong to the request that began it.
+    threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True).start()
     return await done

@@ -153,9 +153,11 @@ def serve(engine: Engine) -> Serve:
                 settings, [], lambda server: asr_pb2_grpc.add_AsrServiceServicer_to_server(service.servicer, server)
             )
             port = await server.start()
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-                yield Server(asr_pb2_grpc.AsrServiceStub(channel), service.aligner)
-            await server.stop()
+            try:
+                async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                    yield Server(asr_pb2_grpc.AsrServiceStub(channel), service.aligner)
+            finally:
+                await server.stop()
 
     return start
 

@@ -247,6 +247,10 @@ class Keeper:
             slot.was_lost = False
             _log.info("model loaded", model=model.id, seconds=round(self._now() - began, 1))
         except _NoRoomError as error:
+            if slot.was_lost and not self._taking_memory():
+                # It had room before, and nobody else is there: a lost GPU does not give back what it held.
+                self._fail(slot, error)
+                return
             # It is the others' fault, and may be over at any moment: whoever asks finds out.
             slot.failure, slot.retry_at = str(error), self._now() + self._limits.retry_s
             _log.warning("model not loaded", model=model.id, why=slot.failure)
@@ -267,7 +271,7 @@ class Keeper:
 
     async def _make_room(self, slot: _Slot) -> None:
         """Unload what nobody uses until `slot` fits, the longest unused first. Raises _NoRoomError."""
-        loaded = [each for each in self._slots.values() if each.engine is not None and not each.model.is_embedded]
+        loaded = self._taking_memory()
         idle = [each for each in loaded if not each.users and each.model.id not in self._at_start]
         leaving = sorted(idle, key=lambda each: each.used_at)
         free_mib = self._loader.free_mib()
@@ -284,6 +288,10 @@ class Keeper:
             each.engine = None
             await in_background(self._loader.unload, engines)
             free_mib = self._loader.free_mib()
+
+    def _taking_memory(self) -> list[_Slot]:
+        """Return the slots of loaded models that count in what there is room for."""
+        return [each for each in self._slots.values() if each.engine is not None and not each.model.is_embedded]
 
     def _fits(self, slot: _Slot, others: Sequence[_Slot], free_mib: float) -> bool:
         """Return whether settings and memory allow for `slot` beside `others`."""
