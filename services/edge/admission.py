@@ -7,8 +7,10 @@ from contextlib import asynccontextmanager
 import structlog
 from aiohttp import web
 
+from services.common import metrics
 from services.common.errors import Reason, SttError
 from services.edge.accounts.caller import Caller
+from services.edge.engine import Kind
 from services.edge.errors import invalid
 from services.edge.keys import AUTHENTICATOR, METER, SETTINGS
 from services.edge.metering.addresses import client_group
@@ -58,9 +60,11 @@ def idempotency_key(request: web.Request, caller: Caller) -> str | None:
 
 
 @asynccontextmanager
-async def admitted(request: web.Request, caller: Caller, work: Work, key: str | None = None) -> AsyncIterator[Job]:
+async def admitted(request: web.Request, caller: Caller, kind: Kind, key: str | None = None) -> AsyncIterator[Job]:
     """Run the body as a job of the caller's, whose cost stands in the answer's head."""
+    work: Work = "summary" if kind == "text" else "transcription"
     async with await request.app[METER].admit(caller, work, key) as job:
         request[JOB] = job
         structlog.contextvars.bind_contextvars(job=job.id)
-        yield job
+        with metrics.running(kind):
+            yield job

@@ -1,6 +1,7 @@
 """The only module that speaks gRPC to the services: channels, deadlines, hang-ups and errors.
 
-Leaving any method early, by cancellation or by not asking for more, cancels its RPC at once.
+Leaving any method early, by cancellation or by not asking for more, cancels its RPC at once; who has the last event has
+left it to its end, so that it does not count as cancelled on the other side.
 """
 
 import asyncio
@@ -87,7 +88,7 @@ class Backends:
                 yield asr_pb2.TranscribeRequest(audio=chunk)
 
         deadline_s = self._settings.asr_deadline_base_s + self._settings.asr_deadline_factor * duration_s
-        model_that_runs = model
+        model_that_runs, finished = model, None
         async with _call(ASR, self._asr.Transcribe, requests(), deadline_s) as call:
             async for response in call:
                 match response.WhichOneof("event"):
@@ -100,8 +101,7 @@ class Backends:
                         yield convert.segment(response.segment)
                     case "finished":
                         finished = convert.recognized(model_that_runs, response.finished)
-                        break
-            else:
+            if finished is None:
                 raise _ended_early(ASR)
         yield finished
 
@@ -120,7 +120,7 @@ class Backends:
                     yield asr_pb2.TranscribeRequest(audio=chunk)
 
         deadline_s = self._settings.stream_max_s + self._settings.stream_finish_s
-        model_that_runs = model
+        model_that_runs, finished = model, None
         async with _call(ASR, self._asr.Transcribe, requests(), deadline_s) as call:
             async for response in call:
                 match response.WhichOneof("event"):
@@ -133,8 +133,7 @@ class Backends:
                         yield convert.segment(response.segment)
                     case "finished":
                         finished = convert.recognized(model_that_runs, response.finished)
-                        break
-            else:
+            if finished is None:
                 raise _ended_early(ASR)
         yield finished
 
@@ -172,7 +171,7 @@ class Backends:
             async for chunk in recording.chunks(MAX_MESSAGE_BYTES):
                 yield diarize_pb2.DiarizeRequest(audio=chunk)
 
-        turns = []
+        turns, finished = [], None
         async with _call(DIARIZE, self._diarize_stub.Diarize, requests(), timeout_s) as call:
             async for response in call:
                 match response.WhichOneof("event"):
@@ -182,8 +181,7 @@ class Backends:
                         turns.append(convert.turn(response.turn))
                     case "finished":
                         finished = convert.diarized(turns, response.finished)
-                        break
-            else:
+            if finished is None:
                 raise _ended_early(DIARIZE)
         yield finished
 
@@ -202,6 +200,7 @@ class Backends:
                     yield diarize_pb2.DiarizeRequest(audio=chunk)
 
         deadline_s = self._settings.stream_max_s + self._settings.stream_finish_s
+        finished = None
         async with _call(DIARIZE, self._diarize_stub.Diarize, requests(), deadline_s) as call:
             async for response in call:
                 match response.WhichOneof("event"):
@@ -209,8 +208,7 @@ class Backends:
                         yield convert.update(response.update)
                     case "finished":
                         finished = convert.diarized((), response.finished)
-                        break
-            else:
+            if finished is None:
                 raise _ended_early(DIARIZE)
         yield finished
 
@@ -219,15 +217,17 @@ class Backends:
         request = convert.summarize_request(text, style)
         settings = self._settings
         deadline_s = settings.summarize_deadline_base_s + settings.summarize_deadline_factor * len(text) / 1000
-        deltas = []
+        deltas, finished = [], None
         async with _call(SUMMARIZE, self._summarize.Summarize, request, deadline_s) as call:
             async for response in call:
                 match response.WhichOneof("event"):
                     case "delta":
                         deltas.append(response.delta)
                     case "finished":
-                        return convert.summary("".join(deltas), response.finished)
-            raise _ended_early(SUMMARIZE)
+                        finished = convert.summary("".join(deltas), response.finished)
+            if finished is None:
+                raise _ended_early(SUMMARIZE)
+        return finished
 
     async def catalog(self) -> Catalog:
         """Return the models of recognition and what they run on."""

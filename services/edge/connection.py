@@ -1,6 +1,7 @@
 """The part of a connection below the application: what is not even HTTP is answered in JSON too, and logged tersely.
 
 aiohttp answers it with text that repeats the caller's bytes, and logs them with a traceback; a header may be a secret.
+When it stops listening it leaves connections open that it no longer serves, and hears live sessions no more.
 """
 
 import uuid
@@ -11,6 +12,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from services.edge import errors
+from services.edge.metrics import ERRORS, count_request
 
 _log = structlog.get_logger(__name__)
 
@@ -27,8 +29,30 @@ class _Server(web.Server):
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
 
+    def pre_shutdown(self) -> None:
+        """Let connections serve what they are at, live sessions too, and no request after it."""
+        for connection in self.connections:
+            assert isinstance(connection, _Connection)
+            connection.leave()
+
 
 class _Connection(web.RequestHandler):
+    _is_leaving = False
+
+    def leave(self) -> None:
+        """Close now where no request is being served, otherwise after it."""
+        self._is_leaving = True
+        if self._waiter is not None and not self._messages:
+            self.force_close()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer, or what of it is not sent yet."""
+        if self._is_leaving:
+            resp.force_close()
+        return await super().finish_response(request, resp, start_time)
+
     def log_exception(self, *args: Any, **kwargs: Any) -> None:
         """Log a caller's mistake without what he sent."""
         error = kwargs.get("exc_info")
@@ -53,6 +77,8 @@ class _Connection(web.RequestHandler):
             text = "A line of the request's head is too long."
         if status >= 500:
             text, code = "The server failed; the failure was logged.", "INTERNAL"
+        ERRORS.labels(code).inc()
+        count_request("other", "other", status, 0.0)
         response = web.json_response(errors.body(text, code, uuid.uuid4().hex), status=status)
         response.force_close()
         return response

@@ -7,6 +7,8 @@ from typing import Literal, Protocol
 from services.edge.transcript import Segment, Turn
 
 Speed = Literal["standard", "fast", "very_fast"]
+Kind = Literal["recording", "live", "text"]
+"""What a request is about."""
 Style = Literal["brief", "detailed", "action_items", "bullet_points", "headline"]
 
 

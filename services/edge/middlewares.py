@@ -12,6 +12,7 @@ from services.common.errors import Reason, SttError
 from services.edge import errors
 from services.edge.keys import SETTINGS
 from services.edge.metering.meter import Job
+from services.edge.metrics import ERRORS, count_request, known_method
 
 REQUEST_ID = web.RequestKey("request_id", str)
 JOB = web.RequestKey("job", Job)
@@ -36,8 +37,9 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     structlog.contextvars.bind_contextvars(request_id=request[REQUEST_ID])
     log = _log.bind(method=request.method, path=request.path)
     route = route_of(request)
-    attributes = {"http.request.method": request.method, "http.route": route, "request.id": request[REQUEST_ID]}
-    span = tracing.begin(f"{request.method} {route}", request.headers, attributes)
+    method = known_method(request.method)
+    attributes = {"http.request.method": method, "http.route": route, "request.id": request[REQUEST_ID]}
+    span = tracing.begin(f"{method} {route}", request.headers, attributes)
     started_s = time.monotonic()
     status = 0
     try:
@@ -49,9 +51,12 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
         if status >= 500:
             tracing.fail(span, "")
         span.end()
-        # Probes come every few seconds and say nothing while all is well.
-        level = logging.DEBUG if request.path in _PROBES and status == 200 else logging.INFO
-        log.log(level, "request", status=status or "gone", seconds=round(time.monotonic() - started_s, 3))
+        duration_s = time.monotonic() - started_s
+        count_request(request.method, route, status, duration_s)
+        # Probes come every few seconds and say nothing while all is well, or while it stops, which it has said.
+        is_quiet = request.path == "/ready" or (request.path in _PROBES and status == 200)
+        level = logging.DEBUG if is_quiet else logging.INFO
+        log.log(level, "request", status=status or "gone", seconds=round(duration_s, 3))
 
 
 def route_of(request: web.Request) -> str:
@@ -67,7 +72,9 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except web.HTTPException as error:
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return error_response(request, error.status, _sentence(error), error.reason.upper().replace(" ", "_"), headers)
+        code = error.reason.upper().replace(" ", "_")
+        ERRORS.labels(code).inc()
+        return error_response(request, error.status, _sentence(error), code, headers)
     except ConnectionError:
         raise  # the caller is gone
     except Exception as error:
@@ -81,7 +88,8 @@ def error_response(request: web.Request, status: int, message: str, code: str, h
 
 
 def known_error(error: Exception) -> SttError:
-    """Return `error` as one that a caller may see, and log it: with a traceback where it is a fault of ours."""
+    """Return `error` as one that a caller is told, counted and logged: with a traceback where it is a fault of ours."""
+    ERRORS.labels(error.reason if isinstance(error, SttError) else Reason.INTERNAL).inc()
     if isinstance(error, SttError):
         level = logging.WARNING if errors.STATUS[error.reason] >= 500 else logging.INFO
         _log.log(level, "error", reason=str(error.reason), message=error.message)

@@ -30,6 +30,18 @@ class EdgeSettings(Settings):
     summarize_address: str = Field(
         "127.0.0.1:50053", validation_alias="SUMMARIZE_ADDRESS", description="The same of summaries."
     )
+    asr_metrics_port: int = Field(
+        9465, validation_alias="ASR_METRICS_PORT", description="Where the status reads recognition's metrics.", ge=0
+    )
+    diarize_metrics_port: int = Field(
+        9466, validation_alias="DIARIZE_METRICS_PORT", description="The same of diarization.", ge=0
+    )
+    summarize_metrics_port: int = Field(
+        9467, validation_alias="SUMMARIZE_METRICS_PORT", description="The same of summaries.", ge=0
+    )
+    status_address: str = Field(
+        "", description="host:port or dns:///name:port of all edges, for the status; empty: the one at EDGE_HOST."
+    )
     cors_origin: str = Field("*", description="Access-Control-Allow-Origin of every answer.")
 
     redis_url: str = Field(

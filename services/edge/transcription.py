@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import structlog
 
+from services.common import tracing
 from services.common.errors import SttError
 from services.edge.engine import Diarized, Progress, Recognized, Recording, SpeechBackends
 from services.edge.joining import assign_speakers
@@ -40,11 +41,13 @@ async def transcribe(
         diarized = await diarization if segments else _NOBODY
     finally:
         await end(diarization)
+    with tracing.step("join"):
+        joined = await asyncio.to_thread(assign_speakers, segments, diarized.turns)
     transcript = Transcript(
         language=recognized.language,
         duration_s=duration_s,
         model=recognized.model,
-        segments=await asyncio.to_thread(assign_speakers, segments, diarized.turns),
+        segments=joined,
         warnings=(*recognized.warnings, *diarized.warnings),
     )
     wanted, found = params.speakers, transcript.speakers

@@ -25,7 +25,7 @@ from services.edge.accounts.registry import Registry
 from services.edge.accounts.signing import Signer
 from services.edge.app import build_runner
 from services.edge.keys import SESSIONS, SPOOL
-from services.edge.metering.store import Store
+from services.edge.metering.store import Store, nodes
 from services.edge.settings import EdgeSettings
 from tests.edge.fakes import FakeAsr, FakeDiarize, FakeSummarize, segment, serving
 from tests.edge.media.conftest import encode, make_wav, speech
@@ -163,7 +163,8 @@ async def start_edge(tmp_path: Path, store: Store, store_dir: Path, key: str) ->
     assert list(spool_dir.iterdir()) == []
     assert [c for c in psutil.Process().children() if "services.edge.media.child" in c.cmdline()] == []
     # Edges that have ended have settled before.
-    assert [*await store.redis.keys("stt:*:leases"), *await store.redis.keys("stt:*:jobs")] == []
+    for node in await nodes(store.redis):
+        assert [*await node.keys("stt:*:leases"), *await node.keys("stt:*:jobs")] == []
 
 
 @pytest.fixture

@@ -20,7 +20,10 @@ _COOLDOWN_S = 0.1
 
 
 class LocalIssuer:
-    """The accounts command. Its public keys lie in the store, which is asked ten times a second at most."""
+    """The accounts command. Its public keys lie in the store, which is asked ten times a second at most.
+
+    A key that is known is good for the time that the store, or that node of it, does not tell of them.
+    """
 
     name = LOCAL_ISSUER
     audience = LOCAL_AUDIENCE
@@ -40,11 +43,15 @@ class LocalIssuer:
         asked_s = self._now()
         if kid not in self._keys or asked_s - self._read_s > _KEYS_AGE_S:
             async with self._reading:
-                if asked_s <= self._failed_s:
-                    raise StoreDownError  # found while this one waited: they need not all wait in turn
-                if self._read_s < asked_s:
-                    await asyncio.sleep(_COOLDOWN_S - (asked_s - self._read_s))
-                    await self._read()
+                try:
+                    if asked_s <= self._failed_s:
+                        raise StoreDownError  # found while this one waited: they need not all wait in turn
+                    if self._read_s < asked_s:
+                        await asyncio.sleep(_COOLDOWN_S - (asked_s - self._read_s))
+                        await self._read()
+                except StoreDownError:
+                    if kid not in self._keys:
+                        raise
         return self._keys.get(kid)
 
     async def _read(self) -> None:
@@ -52,7 +59,7 @@ class LocalIssuer:
         try:
             stored: dict[Any, Any] = await reached(self._store.redis.hgetall(SIGNING_KEYS))
         except StoreDownError:
-            self._failed_s = self._now()
+            self._failed_s, self._read_s = self._now(), begun_s
             raise
         self._keys = {name.decode(): read_public(key) for name, key in stored.items()}
         self._read_s = begun_s
@@ -94,10 +101,12 @@ class Authenticator:
             owner = subject(claims.account)
         except SttError:
             raise refused("The key's account does not exist.") from None
-        async with self._store.redis.pipeline(transaction=False) as pipeline:
-            pipeline.hget(owner.key("state"), "tier")
-            pipeline.hget(owner.key("keys"), claims.key_id or "")
-            tier, known = await reached(pipeline.execute())
+        redis = self._store.redis
+        tier: Any
+        known: Any
+        tier, known = await reached(
+            asyncio.gather(redis.hget(owner.key("state"), "tier"), redis.hget(owner.key("keys"), claims.key_id or ""))
+        )
         if tier is None:
             raise refused("The key's account does not exist.")
         registered = known and read_key(known)

@@ -12,7 +12,7 @@ from services.common.errors import SttError
 from services.edge.accounts.signing import SIGNING_KEYS, Signer
 from services.edge.accounts.tokens import LOCAL_AUDIENCE, LOCAL_ISSUER
 from services.edge.errors import invalid
-from services.edge.metering.store import Store, Subject, account, reached
+from services.edge.metering.store import Store, Subject, account, nodes, reached
 from services.edge.metering.tiers import ACCOUNT_TIERS
 
 MAX_GRANT = 1_000_000_000
@@ -123,15 +123,16 @@ class Registry:
 
     async def _names(self, what: str) -> set[str]:
         before, after = account("*").key(what).split("*")
-        cursor, found = 0, set()
-        while True:
-            page: tuple[int, list[Any]] = await reached(
-                self._store.redis.scan(cursor, match=f"{before}*{after}", count=_PAGE)
-            )
-            cursor = page[0]
-            found |= {key.decode().removeprefix(before).removesuffix(after) for key in page[1]}
-            if cursor == 0:
-                return found
+        found = set()
+        for node in await nodes(self._store.redis):
+            cursor = 0
+            while True:
+                page: tuple[int, list[Any]] = await reached(node.scan(cursor, f"{before}*{after}", _PAGE))
+                cursor = page[0]
+                found |= {key.decode().removeprefix(before).removesuffix(after) for key in page[1]}
+                if cursor == 0:
+                    break
+        return found
 
     async def _write(self, name: str, key: Key) -> None:
         await reached(self._store.redis.hset(subject(name).key("keys"), key.key_id, json.dumps(asdict(key))))

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import structlog
 
+from services.common import tracing
 from services.common.audio import SAMPLE_BYTES, SAMPLE_RATE
+from services.common.metrics import AUDIO_SECONDS
 from services.edge.media.errors import (
     AudioTooLongError,
     DecodeTimeoutError,
@@ -23,6 +25,7 @@ from services.edge.media.errors import (
 )
 from services.edge.media.protocol import Failure, Job, Report
 from services.edge.media.spool import Spool, SpoolFile
+from services.edge.metrics import DECODING_DURATION, DECODINGS_RUNNING
 
 _ROOT = Path(__file__).parents[3]
 _ACCOUNTING_INTERVAL_S = 0.2
@@ -78,8 +81,10 @@ class Decoder:
             raise EmptyFileError
         pcm = self._spool.file()
         try:
-            async with self._turn:
-                report = await self._run_child(upload, pcm, max_audio_s * SAMPLE_RATE)
+            with tracing.step("decode"):
+                async with self._turn:
+                    with DECODINGS_RUNNING.track_inprogress(), DECODING_DURATION.time():
+                        report = await self._run_child(upload, pcm, max_audio_s * SAMPLE_RATE)
             self._log_unconfined(report)
             if report.failure:
                 log.info("decode_failed", failure=report.failure.value, detail=str(report.detail)[:_LOGGED_CHARS])
@@ -90,6 +95,7 @@ class Decoder:
         except BaseException:
             pcm.close()
             raise
+        AUDIO_SECONDS.labels("recording").inc(report.samples / SAMPLE_RATE)
         return DecodedAudio(pcm, report.samples, report.broken_packets)
 
     async def _run_child(self, upload: SpoolFile, pcm: SpoolFile, max_samples: int) -> Report:

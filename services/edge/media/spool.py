@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from services.edge.media.errors import SpoolFullError
+from services.edge.metrics import SPOOL_BYTES
 
 BLOCK_BYTES = 1 << 20
 """Size of one disk access: large enough that the hop to a thread costs nothing beside it."""
@@ -39,10 +40,12 @@ class Spool:
         if self._used_bytes + size_bytes > self._budget_bytes:
             raise SpoolFullError
         self._used_bytes += size_bytes
+        SPOOL_BYTES.inc(size_bytes)
 
     def release(self, size_bytes: int) -> None:
         """Give back what `reserve` took."""
         self._used_bytes -= size_bytes
+        SPOOL_BYTES.dec(size_bytes)
 
     def file(self) -> "SpoolFile":
         """Open an empty file, to be closed by its owner."""

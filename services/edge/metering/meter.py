@@ -17,6 +17,7 @@ from services.edge.metering.answers import StoredAnswer, read, record
 from services.edge.metering.refusals import LeaseLostError, refusal
 from services.edge.metering.store import Store, StoreDownError
 from services.edge.metering.tiers import Limits, Tier, Tiers, read_tier
+from services.edge.metrics import CREDITS_CHARGED, HOLDS, MINUTES_CHARGED, SETTLEMENTS_WAITING
 from services.edge.tasks import end
 
 Work = Literal["transcription", "summary"]
@@ -122,17 +123,26 @@ class Meter:
         # What nobody releases is given back when its lease runs out.
         give_up_s = now() + (self._lease_s if script == "release" else _GIVE_UP_S)
         pause_s = _FIRST_PAUSE_S
+        is_waiting = False
         try:
             while True:
                 try:
-                    return await job.run(script, *arguments)
+                    reply = await job.run(script, *arguments)
+                    if script == "settle":
+                        job.count_charge(reply)
+                    return reply
                 except StoreDownError:
                     if now() > give_up_s:
                         _log.error("settlement lost", job=job.id, script=script)
                         return None
+                if not is_waiting:
+                    is_waiting = True
+                    SETTLEMENTS_WAITING.inc()
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
         finally:
+            SETTLEMENTS_WAITING.dec(is_waiting)
+            job.let_go()
             if is_last:
                 self._running.discard(job)
                 if not self._running:
@@ -146,12 +156,20 @@ class Meter:
         while True:
             await asyncio.sleep(self._lease_s / _RENEWALS_PER_LEASE)
             jobs = list(self._running)
-            try:
-                for start in range(0, len(jobs), _RENEWED_AT_ONCE):
-                    batch = jobs[start : start + _RENEWED_AT_ONCE]
-                    await asyncio.gather(*(job.run("renew", job.id, round(self._lease_s * 1000)) for job in batch))
-            except StoreDownError:
-                _log.warning("leases not renewed: the account store cannot be reached", jobs=len(jobs))
+            missed = 0
+            for start in range(0, len(jobs), _RENEWED_AT_ONCE):
+                batch = jobs[start : start + _RENEWED_AT_ONCE]
+                # One node of a cluster may be away; the others' leases are renewed all the same.
+                missed += (await asyncio.gather(*(self._is_renewed(job) for job in batch))).count(False)
+            if missed:
+                _log.warning("leases not renewed: the account store cannot be reached", jobs=missed)
+
+    async def _is_renewed(self, job: "Job") -> bool:
+        try:
+            await job.run("renew", job.id, round(self._lease_s * 1000))
+        except StoreDownError:
+            return False
+        return True
 
 
 class Job:
@@ -167,6 +185,8 @@ class Job:
         """What exactly is asked for: an Idempotency-Key stands for that alone."""
         self._is_settled = False
         self._is_over = False
+        self._is_holding = False
+        self._is_charge_counted = False
 
     def begin(self, reply: dict[str, Any], tiers: Tiers) -> None:
         """Take over what the store said on admission."""
@@ -196,6 +216,9 @@ class Job:
         if reply["outcome"] != "reserved":
             raise refusal(reply, self.limits)
         self.charged, self.remaining = reply["charged"], reply["balance"]
+        if not self._is_holding and self.tier != "anonymous":
+            self._is_holding = True
+            HOLDS.inc()
 
     def settle(self, units: int, *, goes_on: bool = False) -> "asyncio.Task[dict[str, Any] | None] | None":
         """Charge the job, once; `goes_on` keeps its slot. Nobody waits for the store."""
@@ -212,6 +235,19 @@ class Job:
         arguments = (self.id, units, "free", self.fingerprint, content_type, data)
         task = self._meter.see_through(self, "settle", *arguments)
         await asyncio.wait({task}, timeout=_LONGEST_PAUSE_S)
+
+    def count_charge(self, reply: dict[str, Any]) -> None:
+        """Count what the store has charged, once: it says so again to a job that is settled again with its answer."""
+        if not self._is_charge_counted and self.tier != "anonymous":
+            self._is_charge_counted = True
+            CREDITS_CHARGED.labels(self.tier).inc(reply["charged"])
+            MINUTES_CHARGED.labels(self.tier).inc(reply["due"])
+
+    def let_go(self) -> None:
+        """Count it no more among those that hold something."""
+        if self._is_holding:
+            self._is_holding = False
+            HOLDS.dec()
 
     async def recall(self) -> StoredAnswer:
         """Return the first answer to its Idempotency-Key; SttError where that was asked something else."""

@@ -1,18 +1,20 @@
-"""The store of accounts and credits: a Redis-protocol server, and the Lua scripts that are its only transactions.
+"""The store of accounts and credits: Redis-protocol servers, and the Lua scripts that are its only transactions.
 
 Every key of one subject shares a hash tag, so that a script's keys lie on one node of a cluster. Every script may be
 run again with the same operation: the second time changes nothing. That is why the client itself retries nothing, and
 `run` tries once more where a connection was lost.
 """
 
+import asyncio
 import hashlib
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis, UnixDomainSocketConnection
@@ -22,7 +24,10 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
+from services.common import tracing
 from services.common.errors import Reason, SttError
+from services.edge.metering.cluster import MARK, Cluster, read_url
+from services.edge.metrics import STORE_DURATION, STORE_FAILURES
 
 CONNECT_TIMEOUT_S = 0.5
 REPLY_TIMEOUT_S = 1.0
@@ -88,32 +93,48 @@ class Store:
         keys = [subject.key(what) for what in ("state", "leases", "jobs", "ledger", f"done:{operation}")]
         if idempotency_key is not None:
             keys.append(answer_key(subject, idempotency_key))
-        try:
-            reply = await reached(self._scripts[script](keys=keys, args=arguments))
-        except StoreDownError as error:
-            if not isinstance(error.__cause__, RedisConnectionError):
-                raise
-            # The server may have been restarted since the connection was made.
-            reply = await reached(self._scripts[script](keys=keys, args=arguments))
+        # Leases are renewed for no request, and all the time.
+        span = nullcontext() if script == "renew" else tracing.calling(f"store {script}", {"db.system.name": "valkey"})
+        with STORE_DURATION.labels(script).time(), span:
+            try:
+                reply = await reached(self._scripts[script](keys=keys, args=arguments))
+            except StoreDownError as error:
+                if not isinstance(error.__cause__, RedisConnectionError):
+                    raise
+                # The server may have been restarted since the connection was made.
+                reply = await reached(self._scripts[script](keys=keys, args=arguments))
         return dict(json.loads(reply))
 
 
-async def is_there(redis: Redis) -> bool:
-    """Say whether the store answers."""
+async def reach(redis: Redis) -> float:
+    """Return how much of the store answers, 0 to 1; of one server all or nothing."""
     try:
-        return bool(await redis.ping())
+        return await redis.reach() if isinstance(redis, Cluster) else float(await redis.ping())
     except RedisError:
-        return False
+        return 0.0
+
+
+async def nodes(redis: Redis) -> list[Redis]:
+    """Return the servers that hold accounts, for what is asked of each; StoreDownError where none can be reached."""
+    return await reached(redis.nodes()) if isinstance(redis, Cluster) else [redis]
 
 
 async def reached(reply: Awaitable[T]) -> T:
     """Return a reply of the client; StoreDownError where the store cannot be reached."""
+    task = asyncio.current_task()
+    assert task is not None
+    cancelled = task.cancelling()
     try:
-        return await reply
+        result = await reply
     except RedisError as error:
+        STORE_FAILURES.inc()
         if isinstance(error, ResponseError):
             _log.error("the account store refuses", error=str(error))
         raise StoreDownError from error
+    if task.cancelling() > cancelled:
+        # The client waits with asyncio.wait_for, which before Python 3.12 forgets a cancellation that meets the end.
+        raise asyncio.CancelledError
+    return result
 
 
 def answer_key(subject: Subject, idempotency_key: str) -> str:
@@ -123,7 +144,10 @@ def answer_key(subject: Subject, idempotency_key: str) -> str:
 
 @asynccontextmanager
 async def connect(redis_url: str, data_dir: Path) -> AsyncIterator[Redis]:
-    """Open a client of `redis_url` or, where that is empty, of the store that `make run` keeps in `data_dir`."""
+    """Open a client of `redis_url` or, where that is empty, of the store that `make run` keeps in `data_dir`.
+
+    `redis+cluster://` and `rediss+cluster://` are clusters. OSError where it is no such URL.
+    """
     options: dict[str, Any] = {
         "max_connections": _CONNECTIONS,
         "timeout": REPLY_TIMEOUT_S,
@@ -131,13 +155,27 @@ async def connect(redis_url: str, data_dir: Path) -> AsyncIterator[Redis]:
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_timeout": REPLY_TIMEOUT_S,
     }
-    if redis_url:
-        pool = BlockingConnectionPool.from_url(redis_url, **options)
-    else:
-        path = socket_path(data_dir)
-        pool = BlockingConnectionPool(connection_class=UnixDomainSocketConnection, path=path, **options)
-    async with Redis.from_pool(pool) as redis:
+    try:
+        if MARK in redis_url:
+            client: Redis = Cluster(redis_url, **options)
+        elif redis_url:
+            client = Redis.from_pool(BlockingConnectionPool.from_url(redis_url, **options))
+        else:
+            path = socket_path(data_dir)
+            pool = BlockingConnectionPool(connection_class=UnixDomainSocketConnection, path=path, **options)
+            client = Redis.from_pool(pool)
+    except ValueError as error:
+        raise OSError(f"REDIS_URL cannot be used: {error}") from None  # it may have a password
+    async with client as redis:
         yield redis
+
+
+def shown(redis_url: str, data_dir: Path) -> str:
+    """Return where the store is, for people: its URL may have a password."""
+    if MARK in redis_url:
+        return ",".join(f"{host}:{port}" for host, port in read_url(redis_url)[0])
+    url = urlsplit(redis_url)
+    return f"{url.hostname}:{url.port or 6379}" if url.hostname else url.path or socket_path(data_dir)
 
 
 def socket_path(data_dir: Path) -> str:

@@ -18,6 +18,7 @@ from services.edge.catalog import public_models
 from services.edge.errors import invalid
 from services.edge.keys import BACKENDS, SESSIONS, SETTINGS
 from services.edge.metering.meter import Job, units
+from services.edge.metrics import STREAMS
 from services.edge.middlewares import REQUEST_ID, known_error
 from services.edge.params import DEFAULT_LANGUAGE, DEFAULT_MODEL, LiveParams
 from services.edge.stream.allowance import Allowance
@@ -38,7 +39,7 @@ async def handle(request: web.Request) -> web.StreamResponse:
     defaults = LiveParams(DEFAULT_MODEL, DEFAULT_LANGUAGE)
     # Known to be wrong without asking anybody; a model is not.
     params.parse_live({**request.query, "model": None}, defaults, models=[DEFAULT_MODEL])
-    async with admitted(request, caller, "transcription") as job:
+    async with admitted(request, caller, "live") as job:
         models = [model.id for model in public_models((await backends.catalog_soon()).models)]
         read = partial(params.parse_live, models=models)
         config = partial(read, defaults=read(request.query, defaults))
@@ -78,5 +79,6 @@ async def _run(session: Session, websocket: WebSocket, job: Job) -> SttError | N
     finally:
         if session.audio_samples and not is_ours:
             job.settle(units(session.audio_samples))
+        STREAMS.labels(outcome).inc()
         _log.info("stream", outcome=str(outcome), audio_s=round(session.audio_samples / SAMPLE_RATE, 3))
     return None

@@ -34,7 +34,7 @@ async def handle(request: web.Request) -> web.StreamResponse:
     caller = await identify_account(request)
     key = idempotency_key(request, caller)
     _check_head(request)
-    async with admitted(request, caller, "summary", key) as job:
+    async with admitted(request, caller, "text", key) as job:
         text, style = _parse(await _read(request))
         job.fingerprint = fingerprint({"style": style}, text)
         if job.is_replay:

@@ -12,6 +12,8 @@ from functools import partial
 
 from aiohttp import web
 
+from services.common import tracing
+from services.common.metrics import REAL_TIME_FACTOR
 from services.edge import params
 from services.edge.admission import admitted, idempotency_key, identify
 from services.edge.answers import Replay, beating, choose_answer
@@ -34,14 +36,15 @@ async def handle(request: web.Request) -> web.StreamResponse:
     limits = request.app[METER].limits(caller.tier)
     key = idempotency_key(request, caller)
     await check_head(request, request.app[SETTINGS], limits.upload_bytes)
-    async with admitted(request, caller, "transcription", key) as job:
+    async with admitted(request, caller, "recording", key) as job:
         catalog = await request.app[BACKENDS].catalog()
         models = [model.id for model in public_models(catalog.models)]
         with closing(request.app[SPOOL].file()) as upload:
             check = partial(params.parse, models=models)
             digest = None if key is None else hashlib.sha256()
             limit_bytes = job.limits.upload_bytes
-            wanted = check(await receive_form(request, request.app[SETTINGS], upload, limit_bytes, check, digest))
+            with tracing.step("receive"):
+                wanted = check(await receive_form(request, request.app[SETTINGS], upload, limit_bytes, check, digest))
             received_s = asyncio.get_running_loop().time()
             if digest is not None:
                 job.fingerprint = fingerprint(asdict(wanted), digest.hexdigest())
@@ -69,6 +72,7 @@ async def _respond(
         async with beating(answer, max(0.0, settings.heartbeat_after_s - waited_s), settings.heartbeat_every_s):
             transcript = await transcribe(audio.pcm, audio.duration_s, wanted, request.app[BACKENDS], report)
             data = await answer.render(transcript)
+            REAL_TIME_FACTOR.observe((asyncio.get_running_loop().time() - received_s) / audio.duration_s)
             if job.idempotency_key is not None:
                 await job.settle_with(cost, answer.media_type, data)
         response = await answer.finish(data)

