@@ -6,7 +6,7 @@ from functools import partial
 
 from stt.diarize.v1 import diarize_pb2, diarize_pb2_grpc
 
-from services.common import logs, tracing
+from services.common import engine_work, logs, tracing
 from services.common.server import GrpcServer, run, serve
 from services.common.settings import load
 from services.diarize import sortformers
@@ -26,20 +26,26 @@ async def _serve(settings: DiarizeSettings) -> None:
         ThreadPoolExecutor(1, "sortformer") as sortformer_executor,
     ):
         embedded = load_community1(executor, settings.steps_s, settings.ahead)
+        engine_work.loaded(embedded.model_id, "cpu", settings.workers)
         loading = _loading(settings, sortformer_executor, embedded.model_id)
         engines = Engines(embedded, loading, sortformers.MAX_SPEAKERS)
-        servicer = DiarizeServicer(engines, settings)
-        server = GrpcServer(
-            settings,
-            [_SERVICE],
-            lambda server: diarize_pb2_grpc.add_DiarizeServiceServicer_to_server(servicer, server),
-        )
         task = asyncio.create_task(loading.run()) if loading else None
         try:
-            await serve(server, settings, model=engines.choose(0).engine.model_id)
+            await serve(make_server(engines, settings), settings, model=engines.choose(0).engine.model_id)
         finally:
             if task is not None:
                 task.cancel()
+
+
+def make_server(engines: Engines, settings: DiarizeSettings) -> GrpcServer:
+    """Return the server: ready at once, since the embedded engine is, and alive until an engine is lost."""
+    servicer = DiarizeServicer(engines, settings)
+    return GrpcServer(
+        settings,
+        [_SERVICE],
+        lambda server: diarize_pb2_grpc.add_DiarizeServiceServicer_to_server(servicer, server),
+        is_alive=lambda: engines.is_alive,
+    )
 
 
 def _loading(settings: DiarizeSettings, executor: Executor, embedded_id: str) -> Loading | None:
@@ -53,6 +59,7 @@ def _loading(settings: DiarizeSettings, executor: Executor, embedded_id: str) ->
         return None
     if not is_installed:
         raise OSError(f"DIARIZE_MODEL is {model_id}, which needs what the extra diarize-nemo installs")
+    engine_work.wanted(model_id, settings.device)
     fetch = partial(sortformers.fetch, model_id, settings.model_dir)
     return Loading(model_id, fetch, sortformers.loader(model_id, executor, settings), settings.load_retry_s)
 

@@ -25,6 +25,11 @@ class Engines:
         self._loading = loading
         self._max_speakers = max_speakers
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether nothing failed that only a restart mends."""
+        return self._loading is None or not self._loading.is_lost
+
     def choose(self, speakers: int, *, is_live: bool = False) -> Choice:
         """Return the engine for a request for so many speakers, 0 for any number."""
         loading, embedded = self._loading, self._embedded
@@ -36,6 +41,6 @@ class Engines:
                 f"{embedded.model_id} answered, since {speakers} were asked for."
             )
             return Choice(embedded, (Caveat("MANY_SPEAKERS", message),))
-        if loading.engine is None:
+        if loading.engine is None or loading.is_lost:
             return Choice(embedded, (Caveat("FALLBACK_MODEL", f"{loading.problem} {embedded.model_id} answered."),))
         return Choice(embedded if is_live and not loading.engine.is_live else loading.engine)

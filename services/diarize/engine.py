@@ -76,6 +76,11 @@ class Engine(Protocol):
         """Whether it keeps up with live sessions."""
         ...
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether what it runs on failed for good, so that it answers nothing any more."""
+        ...
+
     def open(self, speakers: int, expected_duration_s: float) -> Diarization:
         """Begin a recording: `speakers` to find and seconds that will come, each 0 when not known."""
         ...

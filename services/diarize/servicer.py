@@ -1,13 +1,16 @@
 """Speaks gRPC for the engines: admits a recording or a session, feeds it, streams the answer; the rest is theirs."""
 
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, closing
 
 import grpc
+from opentelemetry import trace
 from stt.diarize.v1 import diarize_pb2, diarize_pb2_grpc
 
 from services.common.audio import SAMPLE_BYTES, SAMPLE_RATE, Flush
 from services.common.errors import Reason, SttError
+from services.common.metrics import REAL_TIME_FACTOR
 from services.common.places import Places
 from services.common.streams import AudioStream
 from services.diarize.choice import Choice, Engines
@@ -37,6 +40,7 @@ class DiarizeServicer(diarize_pb2_grpc.DiarizeServiceServicer):
         speakers, expected_duration_s = read_config(config)
         is_live = config.HasField("live")
         choice = self._engines.choose(speakers, is_live=is_live)
+        trace.get_current_span().set_attribute("diarize.model", choice.engine.model_id)
         async with self._places.taken("live sessions" if is_live else "recordings"):
             responses = (
                 self._listen(stream, choice, speakers)
@@ -50,6 +54,7 @@ class DiarizeServicer(diarize_pb2_grpc.DiarizeServiceServicer):
     async def _diarize(
         self, stream: AudioStream, choice: Choice, speakers: int, expected_duration_s: float
     ) -> AsyncGenerator[diarize_pb2.DiarizeResponse, None]:
+        began = time.monotonic()
         samples, reported_s = 0, 0.0
         with closing(choice.engine.open(speakers, expected_duration_s)) as diarization:
             async for pcm in stream.audio():
@@ -63,7 +68,9 @@ class DiarizeServicer(diarize_pb2_grpc.DiarizeServiceServicer):
             yield write_progress(samples / SAMPLE_RATE)
         for turn in turns:
             yield write_turn(turn)
-        yield write_finished(samples, {turn.speaker for turn in turns}, speakers, choice)
+        if samples:
+            REAL_TIME_FACTOR.observe((time.monotonic() - began) / (samples / SAMPLE_RATE))
+        yield self._finished(samples, {turn.speaker for turn in turns}, speakers, choice)
 
     async def _listen(
         self, stream: AudioStream, choice: Choice, speakers: int
@@ -81,7 +88,13 @@ class DiarizeServicer(diarize_pb2_grpc.DiarizeServiceServicer):
             async for update in updates:
                 found |= {turn.speaker for turn in update.turns}
                 yield write_update(update)
-        yield write_finished(samples, found, speakers, choice)
+        yield self._finished(samples, found, speakers, choice)
+
+    def _finished(self, samples: int, found: set[int], asked: int, choice: Choice) -> diarize_pb2.DiarizeResponse:
+        """Return the closing event, and note on the request's span what it was about."""
+        attributes = {"diarize.audio_s": round(samples / SAMPLE_RATE, 3), "diarize.speakers": len(found)}
+        trace.get_current_span().set_attributes(attributes)
+        return write_finished(samples, found, asked, choice)
 
     def _count(self, pcm: bytes, before: int) -> int:
         """Return how many samples these are, which come after so many."""

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from concurrent.futures import Executor
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from services.common import hub_cache
+from services.common import engine_work, hub_cache
 from services.common.openmp import share_cores
 from services.diarize.engine import Engine
 from services.diarize.engines.sortformer.presets import PRESETS
@@ -53,14 +54,17 @@ def loader(model_id: str, executor: Executor, settings: DiarizeSettings) -> Call
         loaded = network.load(path, device, MAX_SPEAKERS, settings.workers)
         # On a CPU chunks in company take longer than one by one, and live ones longer than their audio.
         is_gpu = device == "cuda"
-        return Sortformer(
+        on_lost = partial(engine_work.lost, model_id, device)
+        made = Sortformer(
             model_id=model_id,
             max_speakers=MAX_SPEAKERS,
             is_live=is_gpu,
-            batches=Batches(loaded, executor, settings.max_batch or (8 if is_gpu else 1)),
+            batches=Batches(loaded, executor, settings.max_batch or (8 if is_gpu else 1), on_lost=on_lost),
             recordings=PRESETS[settings.latency_s],
             sessions=PRESETS[settings.live_latency_s],
         )
+        engine_work.loaded(model_id, device)
+        return made
 
     return load
 

@@ -6,6 +6,7 @@ from services.common import logs, tracing
 from services.common.server import GrpcServer, run, serve
 from services.common.settings import load
 from services.summarize.choice import chosen
+from services.summarize.engine import Engine
 from services.summarize.servicer import SummarizeServicer
 from services.summarize.settings import SummarizeSettings
 
@@ -15,13 +16,19 @@ _SERVICE = summarize_pb2.DESCRIPTOR.services_by_name["SummarizeService"].full_na
 
 async def _serve(settings: SummarizeSettings) -> None:
     async with chosen(settings) as engine:
-        servicer = SummarizeServicer(engine, settings.max_requests)
-        server = GrpcServer(
-            settings,
-            [_SERVICE],
-            lambda server: summarize_pb2_grpc.add_SummarizeServiceServicer_to_server(servicer, server),
-        )
-        await serve(server, settings, model=engine.model)
+        await serve(make_server(engine, settings), settings, model=engine.model)
+
+
+def make_server(engine: Engine, settings: SummarizeSettings) -> GrpcServer:
+    """Return the server, whose health is the engine's."""
+    servicer = SummarizeServicer(engine, settings.max_requests)
+    return GrpcServer(
+        settings,
+        [_SERVICE],
+        lambda server: summarize_pb2_grpc.add_SummarizeServiceServicer_to_server(servicer, server),
+        is_ready=lambda: engine.is_ready,
+        is_alive=lambda: engine.is_alive,
+    )
 
 
 def main() -> None:

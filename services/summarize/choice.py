@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from services.common import engine_work
 from services.summarize.engine import Engine
 from services.summarize.engines.extractive.engine import MODEL as EXTRACTIVE
 from services.summarize.engines.extractive.engine import ExtractiveEngine
@@ -19,8 +20,10 @@ async def chosen(settings: SummarizeSettings) -> AsyncIterator[Engine]:
     """Give the engine that `settings` ask for; Qwen is loaded while requests may come already."""
     async with AsyncExitStack() as stack:
         if choose(settings) == EXTRACTIVE:
+            engine_work.loaded(EXTRACTIVE, "cpu", settings.workers)
             yield ExtractiveEngine(stack.enter_context(ThreadPoolExecutor(settings.workers, "summarize")))
             return
+        engine_work.wanted(QWEN, settings.device)
         running = Running(settings.device, settings.dtype, settings.max_batch, settings.max_input_tokens)
 
         async def load() -> Engine:

@@ -60,6 +60,16 @@ class Engine(Protocol):
         """Name the model that runs."""
         ...
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can answer now."""
+        ...
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether nothing failed that only a restart of the program mends."""
+        ...
+
     def summarize(self, text: str, style: Style) -> AsyncGenerator[Event, None]:
         """Yield the summary of a text that holds at least one visible character, and what is to be known about it.
 

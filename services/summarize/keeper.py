@@ -8,7 +8,9 @@ from typing import Self
 
 import structlog
 
+from services.common import gpu
 from services.common.errors import Reason, SttError
+from services.common.tasks import in_background
 from services.summarize.engine import Engine, Event, Style, UnavailableError
 
 _SOON_S = 5.0
@@ -21,14 +23,25 @@ class KeptEngine:
     """Answers with the engine that `load` returns; use as an async context manager.
 
     A request waits `wait_s` for it. What failed is tried again after `retry_s`, then after twice as long, and so on.
-    `load` raises UnavailableError, or anything else, of which callers are not told.
+    `load` raises UnavailableError, or anything else, of which callers are not told; then `works`, which may block,
+    tells whether what the engine is to run on still does.
     """
 
-    def __init__(self, model: str, load: Callable[[], Awaitable[Engine]], *, retry_s: float, wait_s: float) -> None:
+    def __init__(
+        self,
+        model: str,
+        load: Callable[[], Awaitable[Engine]],
+        *,
+        retry_s: float,
+        wait_s: float,
+        works: Callable[[], bool] = gpu.works,
+    ) -> None:
         self._model = model
         self._load = load
         self._retry_s = retry_s
         self._wait_s = wait_s
+        self._works = works
+        self._cannot_load = False
         self._engine: Engine | None = None
         self._tried = asyncio.Event()
         self._failure = ""
@@ -39,6 +52,16 @@ class KeptEngine:
     def model(self) -> str:
         """Name the model that answers."""
         return self._model
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is an engine that can answer."""
+        return self._engine is not None and self._engine.is_ready
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether nothing failed that only a restart of the program mends."""
+        return not self._cannot_load and (self._engine is None or self._engine.is_alive)
 
     async def __aenter__(self) -> Self:
         """Begin to load."""
@@ -79,7 +102,7 @@ class KeptEngine:
 
     async def _keep_trying(self) -> None:
         delay_s = self._retry_s
-        while self._engine is None:
+        while self._engine is None and self.is_alive:
             began = self._now()
             _log.info("model being loaded", model=self._model)
             try:
@@ -90,7 +113,9 @@ class KeptEngine:
                 self._failure = str(error) if is_said else "Its files or the device do not work."
                 cause = error.__cause__ or error
                 why = str(cause) or type(cause).__name__
-                _log.warning("model not available", model=self._model, why=why, retry_in_s=delay_s)
+                self._cannot_load = not await in_background(self._works)
+                said = {"why": why, "retry_in_s": delay_s, "is_lost": self._cannot_load}
+                _log.warning("model not available", model=self._model, **said)
             self._tried.set()
             if self._engine is None:
                 self._retry_at = self._now() + delay_s

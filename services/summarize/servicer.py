@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import grpc
+from opentelemetry import trace
 from stt.summarize.v1 import summarize_pb2, summarize_pb2_grpc
 
 from services.common.places import Places
@@ -27,6 +28,8 @@ class SummarizeServicer(summarize_pb2_grpc.SummarizeServiceServicer):
     ) -> AsyncIterator[summarize_pb2.SummarizeResponse]:
         """Stream how far it is and the summary's pieces, then the closing message."""
         text, style = read_request(request)
+        attributes = {"summarize.model": self._engine.model, "summarize.style": style.value}
+        trace.get_current_span().set_attributes({**attributes, "summarize.characters": len(text)})
         async with self._places.taken("texts"):
             caveats: list[Caveat] = []
             async with aclosing(self._engine.summarize(text, style)) as events:

@@ -15,6 +15,7 @@ class Named:
     """An engine that is only chosen."""
 
     max_speakers = 0
+    is_lost = False
 
     def __init__(self, model_id: str, *, is_live: bool = True) -> None:
         self.model_id = model_id

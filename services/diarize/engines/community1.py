@@ -6,12 +6,14 @@ networks compute, how voices are taken, clustered and made turns, and live sessi
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
+from services.common import engine_work
 from services.common.audio import SAMPLE_BYTES, SAMPLE_RATE, Flush
 from services.diarize.engine import Turn, Update
 from services.diarize.engines.community1_live import LiveSession
@@ -32,6 +34,9 @@ from services.diarize.voices import Mask, Voice, at_times
 
 STRETCH_BYTES = WINDOW_SAMPLES * SAMPLE_BYTES
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 class Community1:
     """The loaded networks and the threads of `executor`, both shared by all recordings.
@@ -43,10 +48,11 @@ class Community1:
     model_id = "pyannote-community-1"
     max_speakers = 0
     is_live = True
+    is_lost = False
 
     def __init__(self, networks: Networks, executor: Executor, steps_s: Mapping[float, float], ahead: int) -> None:
         self.networks = networks
-        self.executor = executor
+        self._executor = executor
         self.ahead = ahead
         self._steps_s = sorted(steps_s.items())
 
@@ -57,13 +63,12 @@ class Community1:
     async def listen(self, audio: AsyncIterator[bytes | Flush], speakers: int) -> AsyncGenerator[Update, None]:
         """Yield what is known of a live session with every step of its audio, at a flush, and at its end."""
         session = LiveSession(self.networks, speakers)
-        loop = asyncio.get_running_loop()
         pcm = bytearray()
 
         async def hear(length: int, everything: bool = False) -> Update:
             new = bytes(pcm[:length])
             del pcm[:length]
-            return await loop.run_in_executor(self.executor, session.hear, new, everything)
+            return await self.run("live", session.hear, new, everything)
 
         async for piece in audio:
             if isinstance(piece, Flush):
@@ -74,6 +79,10 @@ class Community1:
                 yield await hear(step_bytes)
         if pcm or not session.is_told:
             yield await hear(len(pcm), everything=True)
+
+    def run(self, kind: str, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[R]:
+        """Have one of the threads do some work of a recording ("recording") or a session ("live")."""
+        return engine_work.run(self._executor, self.model_id, kind, work, *args, **kwargs)
 
     def step_s(self, duration_s: float) -> float:
         """Return the step of windows for recordings of this length."""
@@ -127,7 +136,7 @@ class Recording:
             self._look(np.frombuffer(bytes(self._pcm), np.int16))
         while self._looks:
             await self._take_voices()
-        return await asyncio.get_running_loop().run_in_executor(self._engine.executor, self._turns)
+        return await self._engine.run("recording", self._turns)
 
     def close(self) -> None:
         """Give up what has not begun; what runs ends within a stretch's work."""
@@ -144,10 +153,8 @@ class Recording:
         if not ends or ends[-1] < self._heard_samples:
             ends.append(max(self._heard_samples, WINDOW_SAMPLES))
         windows = [end - WINDOW_SAMPLES for end in ends]
-        loop = asyncio.get_running_loop()
-        self._looks.append(
-            loop.run_in_executor(self._engine.executor, self._run_networks, audio, start, windows, len(stretch))
-        )
+        look = self._engine.run("recording", self._run_networks, audio, start, windows, len(stretch))
+        self._looks.append(look)
 
     def _run_networks(self, audio: Samples, start: int, windows: list[int], length: int) -> _Look:
         """Look at the last `length` samples of `audio`, which begin at sample `start` of the recording."""
@@ -171,8 +178,7 @@ class Recording:
         look = await self._looks.popleft()
         features = np.concatenate([self._features, look.features], axis=1)
         self._features = look.features
-        loop = asyncio.get_running_loop()
-        self._voices += await loop.run_in_executor(self._engine.executor, self._pool, look, features)
+        self._voices += await self._engine.run("recording", self._pool, look, features)
         self._windows_s += look.windows_s
         self.processed_s = look.end_s
 

@@ -63,11 +63,13 @@ class Watched:
     network: Hears
     batches: list[int] = field(default_factory=list)
     fails: Callable[[Sequence[Chunk]], bool] = lambda chunks: False
+    error: Exception = field(default_factory=lambda: MemoryError("CUDA out of memory"))
+    device_works: bool = True
 
     def hear(self, chunks: Sequence[Chunk]) -> list[Heard]:
         self.batches.append(len(chunks))
         if self.fails(chunks):
-            raise MemoryError("CUDA out of memory")
+            raise self.error
         return self.network.hear(chunks)
 
 
@@ -98,7 +100,8 @@ def serve_sortformer(serve_engines: Callable[..., Any], watched: Watched, thread
     def loading(settings: DiarizeSettings) -> Loading:
         presets = PRESETS[settings.latency_s], PRESETS[settings.live_latency_s]
         running = Loading(MODEL, asyncio.Event().wait, lambda: None, 1.0)  # type: ignore[arg-type, return-value]
-        running.engine = Sortformer(MODEL, 4, True, Batches(watched, thread, settings.max_batch or 8), *presets)
+        batches = Batches(watched, thread, settings.max_batch or 8, works=lambda: watched.device_works)
+        running.engine = Sortformer(MODEL, 4, True, batches, *presets)
         return running
 
     return lambda **changes: serve_engines(loading, **changes)

@@ -24,6 +24,7 @@ from tests.diarize.conftest import Answer, Pcm, Server
 from tests.engines.diarize.conftest import MODEL
 from tests.hub import Hub, hub
 from tests.models import sortformer
+from tests.outside import metrics
 
 NEMO = f"{MODEL}.nemo"
 REPOSITORY = f"nvidia/{MODEL}"
@@ -208,10 +209,15 @@ async def test_while_a_hub_cannot_be_reached_the_embedded_engine_answers(
     start: Any, mirror: Hub, tmp_path: Path
 ) -> None:
     mirror.stop()
-    program = await start(DIARIZE_MODEL=MODEL, DIARIZE_LOAD_RETRY_S="0.5", **mirror.environment(tmp_path))
-    port = (await program.until("ready"))["port"]
+    variables = {"DIARIZE_MODEL": MODEL, "DIARIZE_DEVICE": "cpu", "DIARIZE_LOAD_RETRY_S": "0.5"}
+    program = await start(**variables, **mirror.environment(tmp_path))
+    ready = await program.until("ready")
+    port = ready["port"]
     await program.until("not loaded")
     assert "cannot be reached" in problem(await ask(port))
+    shown = f'stt_model_loaded{{device="cpu",model="{MODEL}"}}'
+    assert f"{shown} 0.0" in await metrics(ready["metrics_port"])
     mirror.start()
     await program.until("loaded")
+    assert f"{shown} 1.0" in await metrics(ready["metrics_port"])
     assert (await ask(port)).finished.model == MODEL

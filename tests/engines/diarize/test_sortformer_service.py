@@ -14,6 +14,7 @@ from services.common.errors import Reason
 from services.common.rpc_errors import from_error
 from tests.diarize.conftest import Answer, Pcm, Server, requests
 from tests.engines.diarize.conftest import MODEL, Watched
+from tests.outside import value
 
 Span = tuple[float, float, int]
 
@@ -111,6 +112,26 @@ async def test_who_finds_no_memory_is_told_and_the_others_are_served(
     assert error.retryable
     assert len({tuple(spans(answer.turns)) for answer in answers}) == 1
     assert max(watched.batches) > 1
+
+
+async def test_when_the_device_fails_for_good_the_embedded_engine_answers_those_who_ask_again(
+    server: Server, watched: Watched, voices: Pcm
+) -> None:
+    watched.error, watched.device_works = RuntimeError("CUDA error: device-side assert triggered"), False
+    # In the middle of a recording.
+    watched.fails = lambda chunks: len(watched.batches) > 1
+    _, error = await server.error(requests(voices.tobytes()))
+    assert error.reason is Reason.MODEL_UNAVAILABLE
+    watched.fails = lambda chunks: False
+    answer = await server.diarize(voices[: 16_000 * 12])
+    assert answer.finished.model == "pyannote-community-1"
+    assert warnings(answer) == ["FALLBACK_MODEL"]
+
+
+async def test_what_the_network_computes_is_counted(server: Server, voices: Pcm) -> None:
+    before = value("stt_engine_busy_seconds_total", model=MODEL)
+    await server.diarize(voices)
+    assert value("stt_engine_busy_seconds_total", model=MODEL) > before
 
 
 async def test_three_hours_take_little_memory(server: Server, voices: Pcm) -> None:

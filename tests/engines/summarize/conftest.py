@@ -92,6 +92,10 @@ class Watched:
         self.under_way = self.most = 0
         self.idle = asyncio.Event()
 
+    @property
+    def is_lost(self) -> bool:
+        return self._batches.is_lost
+
     async def answer(self, prompt: Sequence[int], max_tokens: int) -> AsyncGenerator[list[int], None]:
         self.prompts.append(list(prompt))
         self.idle.clear()

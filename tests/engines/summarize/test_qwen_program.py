@@ -10,13 +10,15 @@ from pathlib import Path
 import grpc
 from stt.summarize.v1 import summarize_pb2, summarize_pb2_grpc
 
+from tests.outside import metrics
+
 
 async def test_the_program_loads_the_model_answers_and_stops_on_sigterm(model_dir: Path) -> None:
     program = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services.summarize",
         env={
             **os.environ, "SUMMARIZE_PORT": "0", "SUMMARIZE_LOAD_WAIT_S": "60", "LOG_FORMAT": "json",
-            "MODEL_DIR": str(model_dir), "OMP_NUM_THREADS": "1",
+            "MODEL_DIR": str(model_dir), "OMP_NUM_THREADS": "1", "SUMMARIZE_DEVICE": "cpu",
         },
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
@@ -33,6 +35,9 @@ async def test_the_program_loads_the_model_answers_and_stops_on_sigterm(model_di
                 )
                 events = [event async for event in stub.Summarize(request)]
             assert events[-1].finished.model == "qwen2.5-1.5b-instruct"
+            shown = await metrics(ready["metrics_port"])
+            assert 'stt_model_loaded{device="cpu",model="qwen2.5-1.5b-instruct"} 1.0' in shown
+            assert 'stt_engine_workers{device="cpu"} 1.0' in shown
             program.send_signal(signal.SIGTERM)
             *logged, _ = [json.loads(line) async for line in program.stderr]
             said = {line["event"]: line for line in logged}

@@ -29,6 +29,8 @@ WORDS = SAID.split()
 class Silent:
     """Ends at once."""
 
+    is_lost = False
+
     def __init__(self, model: Model) -> None:
         self._end = min(model.ends)
 

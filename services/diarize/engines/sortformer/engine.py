@@ -25,6 +25,11 @@ class Sortformer:
     recordings: Preset
     sessions: Preset
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the network's device failed for good."""
+        return self.batches.is_lost
+
     def open(self, speakers: int, expected_duration_s: float) -> "Recording":
         """Begin a recording."""
         return Recording(Stream(self.batches, self.recordings, is_live=False), speakers)

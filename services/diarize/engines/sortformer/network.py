@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from services.common.engine_work import computing
 from services.diarize.engines.sortformer.chunks import SUBSAMPLING, Chunk, Heard
 
 _TARGET = "SortformerEncLabelModel"
@@ -39,7 +40,8 @@ class State:
 class Network:
     """A loaded Sortformer; used by one thread at a time."""
 
-    def __init__(self, model: Any, device: torch.device) -> None:
+    def __init__(self, model_id: str, model: Any, device: torch.device) -> None:
+        self._model_id = model_id
         self._model = model
         self._device = device
         self.max_speakers: int = model.sortformer_modules.n_spk
@@ -47,7 +49,7 @@ class Network:
     def hear(self, chunks: Sequence[Chunk]) -> list[Heard]:
         """Hear chunks of one preset, all of them their streams' first ones or none; raises MemoryError."""
         try:
-            with torch.inference_mode():
+            with computing(self._model_id), torch.inference_mode():
                 return self._hear(chunks)
         except torch.OutOfMemoryError as error:
             raise MemoryError(str(error)) from error
@@ -117,7 +119,7 @@ def load(path: Path, device: Literal["cpu", "cuda"], speakers: int, threads: int
         raise ValueError(f"{path.name} tells {model.sortformer_modules.n_spk} speakers apart, not {speakers}.")
     model.eval()
     model.streaming_mode = model.async_streaming = True
-    return Network(model, torch.device(device))
+    return Network(path.stem, model, torch.device(device))
 
 
 def _check(path: Path) -> None:

@@ -1,11 +1,11 @@
 """The embedded engine: reads the transcript, ranks its sentences or finds its commitments, off the event loop."""
 
-import asyncio
 import threading
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from services.common import engine_work
 from services.summarize.engine import NO_ACTION_ITEMS, Caveat, Delta, Style
 from services.summarize.engines.extractive import styles
 from services.summarize.engines.extractive.actions import Action, find_actions, may_hold_action
@@ -34,6 +34,7 @@ class ExtractiveEngine:
     """Answers with the transcript's own sentences; `executor` is where it thinks and is not the engine's to close."""
 
     model = MODEL
+    is_ready = is_alive = True
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
@@ -42,7 +43,7 @@ class ExtractiveEngine:
         """Yield a caveat where the text is not English, then the summary sentence by sentence."""
         stop = threading.Event()
         try:
-            pieces = await asyncio.get_running_loop().run_in_executor(self._executor, _summarize, text, style, stop)
+            pieces = await engine_work.run(self._executor, MODEL, "text", _summarize, text, style, stop)
         finally:
             stop.set()
         for piece in pieces:

@@ -5,12 +5,14 @@ puts answers off and takes no others until one is finished; if all of them were 
 
 The manager answers in a thread of its own. An exception there, such as memory that ran out, ends that thread and all
 that was under way in it, and does not say whose fault it was. So a new one is started, and what was lost is run again
-from where it was, each prompt alone: who fails alone is told so, and the others are answered after a pause.
+from where it was, each prompt alone: who fails alone is told so, and the others are answered after a pause. But where
+the device failed for good, no manager would work any more, and all are told so.
 """
 
 import asyncio
 import itertools
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -20,15 +22,22 @@ from typing import ParamSpec
 
 import structlog
 import torch
+from opentelemetry import trace
 from transformers.generation.continuous_batching import ContinuousBatchingManager
 from transformers.generation.continuous_batching.requests import GenerationOutput
 
+from services.common import gpu
+from services.common.engine_work import Wait
 from services.common.errors import Reason, SttError
+from services.common.service_metrics import BATCH_SIZE, ENGINE_BUSY
 from services.common.tasks import in_background
+from services.summarize.engines.qwen.files import MODEL
 from services.summarize.engines.qwen.sizing import PAGE_TOKENS
+from services.summarize.metrics import FIRST_TOKEN, TOKENS
 
 _RETRY_AFTER_S = 30.0
 _STOP_S = 10.0
+_KIND = "text"
 # What it is called by torch's allocators, which raise plain RuntimeErrors on a CPU.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -46,6 +55,9 @@ class _Answer:
         self.said: list[int] = []
         self.resumed_at = 0
         self.tokens: asyncio.Queue[list[int] | SttError | None] = asyncio.Queue()
+        self.wait = Wait(_KIND)
+        self.came_at = time.monotonic()
+        self.request_id = structlog.contextvars.get_contextvars().get("request_id")
 
     @property
     def pages(self) -> int:
@@ -83,20 +95,34 @@ class _Life:
 class Batches:
     """Answers prompts, those that come meanwhile together with those under way; close it in the end."""
 
-    def __init__(self, make: Callable[[], ContinuousBatchingManager], max_batch: int, pages: int) -> None:
+    def __init__(
+        self,
+        make: Callable[[], ContinuousBatchingManager],
+        max_batch: int,
+        pages: int,
+        *,
+        works: Callable[[], bool] = gpu.works,
+        on_lost: Callable[[], None] = lambda: None,
+    ) -> None:
         """Take managers from `make`, one after the other; it is called in threads.
 
         At most `max_batch` answers are under way, which with their prompts may come to so many `pages` of the cache.
+        When a manager died, `works`, called in a thread, tells whether its device still does; if not, `on_lost` is
+        called.
         """
         self._make = make
         self._max_batch = max_batch
         self._pages = pages
+        self._works = works
+        self._on_lost = on_lost
+        self.is_lost = False
         self._loop = asyncio.get_running_loop()
         self._life: _Life | None = None
         self._waiting: deque[_Answer] = deque()
         self._suspects: deque[_Answer] = deque()
         self._is_one_alone = False
         self._is_closed = False
+        self._counted_at = 0.0
         self._names = map(str, itertools.count())
 
     @property
@@ -107,8 +133,11 @@ class Batches:
     async def answer(self, prompt: Sequence[int], max_tokens: int) -> AsyncGenerator[list[int], None]:
         """Yield the tokens of the answer as they come, at most `max_tokens`, the one that ends it among them.
 
-        Closing this, or cancelling who reads it, ends the work within a step. Raises SttError (OVERLOADED, INTERNAL).
+        Closing this, or cancelling who reads it, ends the work within a step. Raises SttError (OVERLOADED, INTERNAL,
+        MODEL_UNAVAILABLE).
         """
+        if self.is_lost:
+            raise _lost()
         answer = _Answer(prompt, max_tokens)
         self._waiting.append(answer)
         self._go_on()
@@ -119,6 +148,9 @@ class Batches:
                 yield tokens
         finally:
             self._forget(answer)
+            if answer.said:
+                tokens_of = {"summarize.tokens_read": len(prompt), "summarize.tokens_written": len(answer.said)}
+                trace.get_current_span().add_event("prompt answered", tokens_of)
 
     async def aclose(self) -> None:
         """End the manager's thread; what is under way is not answered any more."""
@@ -167,10 +199,23 @@ class Batches:
             return False
         queue.popleft()
         answer.resumed_at = len(answer.said)
+        self._count_busy()
         life.answers[name] = answer
+        answer.wait.begins()
+        TOKENS.labels("read").inc(len(answer.prompt) + len(answer.said))
+        BATCH_SIZE.labels(_KIND).observe(len(life.answers))
         return True
 
+    def _count_busy(self) -> None:
+        """Count the time since the last call, if anything was under way; call it before that changes."""
+        now = time.monotonic()
+        if self.under_way:
+            ENGINE_BUSY.labels(MODEL).inc(now - self._counted_at)
+        self._counted_at = now
+
     def _forget(self, answer: _Answer) -> None:
+        answer.wait.ends()
+        self._count_busy()
         for queue in (self._waiting, self._suspects):
             if answer in queue:
                 queue.remove(answer)
@@ -186,14 +231,19 @@ class Batches:
         self._go_on()
 
     def _dropped(self, life: _Life, name: str) -> None:
+        self._count_busy()
         life.answers.pop(name, None)
         self._go_on()
 
     def _deliver(self, life: _Life, output: GenerationOutput) -> None:
+        self._count_busy()
         answer = life.answers.get(output.request_id)
         if answer is None or output.error is not None:  # forgotten, or about to be lost with its life
             return
         if new := output.generated_tokens[len(answer.said) - answer.resumed_at :]:
+            if not answer.said:
+                FIRST_TOKEN.observe(time.monotonic() - answer.came_at)
+            TOKENS.labels("written").inc(len(new))
             answer.said += new
             answer.tokens.put_nowait(new)
         if output.is_finished():
@@ -201,14 +251,20 @@ class Batches:
             answer.tokens.put_nowait(None)
             self._go_on()
 
-    def _died(self, life: _Life, why: str, trace: str, error: SttError) -> None:
+    def _died(self, life: _Life, why: str, where: str, error: SttError, is_lost: bool = False) -> None:
+        self._count_busy()
         self._life = None
         lost = list(life.answers.values())
         if self._is_closed:
             error = SttError(Reason.SHUTTING_DOWN, "The service is shutting down.", retry_after_s=_RETRY_AFTER_S)
         else:
-            _log.warning("generation ended", why=why, under_way=len(lost), alone=self._is_one_alone, exception=trace)
-        if self._is_closed or not life.is_born:
+            of = [each.request_id for each in lost if each.request_id]
+            said = {"why": why, "under_way": len(lost), "alone": self._is_one_alone, "request_ids": of}
+            _log.warning("generation ended", **said, exception=where)
+        if is_lost and not self._is_closed:
+            self.is_lost, error = True, _lost()
+            self._on_lost()
+        if self._is_closed or self.is_lost or not life.is_born:
             guilty = [*lost, *self._waiting, *self._suspects]
             self._waiting.clear()
             self._suspects.clear()
@@ -217,6 +273,8 @@ class Batches:
         else:
             guilty = []
             self._suspects += lost
+            for answer in lost:
+                answer.wait = Wait(_KIND)
         for answer in guilty:
             answer.tokens.put_nowait(error)
         life.over.set()
@@ -226,8 +284,9 @@ class Batches:
 
     def _live(self, life: _Life) -> None:
         """Make a manager and pass on what it says until it ends."""
-        cause, trace = self._run(life)
-        self._tell(self._died, life, f"{type(cause).__name__}: {cause}", trace, _explain(cause))
+        cause, where = self._run(life)
+        is_lost = cause is not None and not _is_memory(cause) and not self._works()
+        self._tell(self._died, life, f"{type(cause).__name__}: {cause}", where, _explain(cause), is_lost)
 
     def _run(self, life: _Life) -> tuple[Exception | None, str]:
         """Return what a manager ended of, and where; by then its memory is given back, which the next one needs."""
@@ -243,12 +302,12 @@ class Batches:
             cause: Exception | None = manager.background_thread_status.fatal_error
         except Exception as error:  # torch and its devices raise what they like
             cause = error
-        trace = ""
+        where = ""
         if cause is not None:
-            trace = "".join(traceback.format_exception(cause))
+            where = "".join(traceback.format_exception(cause))
             cause.__traceback__ = None  # its frames hold that memory
         life.end()
-        return cause, trace
+        return cause, where
 
     def _drop(self, life: _Life, manager: ContinuousBatchingManager, name: str) -> None:
         """Wait until a cancelled suspect cannot be what a manager dies of: it is dropped between two steps."""
@@ -261,11 +320,19 @@ class Batches:
             self._loop.call_soon_threadsafe(partial(what, *args, **kwargs))
 
 
-def _explain(cause: Exception | None) -> SttError:
-    is_memory = isinstance(cause, MemoryError | torch.OutOfMemoryError) or any(
+def _is_memory(cause: Exception | None) -> bool:
+    return isinstance(cause, MemoryError | torch.OutOfMemoryError) or any(
         words in str(cause).lower() for words in _OUT_OF_MEMORY
     )
-    if is_memory:
+
+
+def _lost() -> SttError:
+    message = "What writes summaries failed for good, and has to be started anew; try again later."
+    return SttError(Reason.MODEL_UNAVAILABLE, message, retry_after_s=_RETRY_AFTER_S)
+
+
+def _explain(cause: Exception | None) -> SttError:
+    if _is_memory(cause):
         return SttError(
             Reason.OVERLOADED, "There is not enough memory for a summary now.", retry_after_s=_RETRY_AFTER_S
         )

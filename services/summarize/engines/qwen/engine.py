@@ -37,6 +37,11 @@ class _AbandonedError(Exception):
 class Answering(Protocol):
     """Answers prompts of tokens."""
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether what it runs on failed for good, so that it answers nothing any more."""
+        ...
+
     def answer(self, prompt: Sequence[int], max_tokens: int) -> AsyncGenerator[list[int], None]:
         """Yield the tokens of the answer as they come."""
         ...
@@ -66,6 +71,16 @@ class QwenEngine:
         self._ends = ends
         self._sizes = sizes
         self._parts_at_once = parts_at_once
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can answer, as it can until it is lost."""
+        return not self._answering.is_lost
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether what it runs on has not failed for good."""
+        return not self._answering.is_lost
 
     async def summarize(self, text: str, style: Style) -> AsyncGenerator[Event, None]:
         """Yield caveats, progress where there are parts, and the summary as it is written."""

@@ -33,6 +33,8 @@ class Model:
         self.sizes = sizes
         self.max_batch = max_batch
         """How many prompts are worked on together."""
+        self.device: str = model.device.type
+        """Where it runs, "cpu" or "cuda"."""
         self._model: Any = model
         stated = model.generation_config.eos_token_id
         ends = [*(stated if isinstance(stated, list) else [stated]), tokenizer.end_token]

@@ -4,11 +4,12 @@ import importlib
 import importlib.util
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing
+from functools import partial
 from pathlib import Path
 
 import structlog
 
-from services.common import hub_cache
+from services.common import engine_work, hub_cache
 from services.common.errors import SttError
 from services.common.hub import HubError
 from services.common.openmp import share_cores
@@ -55,7 +56,8 @@ async def start(model_dir: Path | None, running: Running, stack: AsyncExitStack)
     loading = await in_background(importlib.import_module, "services.summarize.engines.qwen.loading")
     batching = await in_background(importlib.import_module, "services.summarize.engines.qwen.batching")
     model = await in_background(loading.load, folder, running)
-    batches = batching.Batches(model.manager, model.max_batch, model.sizes.pages)
+    on_lost = partial(engine_work.lost, files.MODEL, model.device)
+    batches = batching.Batches(model.manager, model.max_batch, model.sizes.pages, on_lost=on_lost)
     try:
         # A second token, for what prompts begin with is kept from the second step on.
         async with aclosing(batches.answer(model.tokenizer.frame("").head, 2)) as answer:
@@ -67,6 +69,7 @@ async def start(model_dir: Path | None, running: Running, stack: AsyncExitStack)
             raise UnavailableError(f"It does not work on this device: {error.message}") from error
         raise
     stack.push_async_callback(batches.aclose)
+    engine_work.loaded(files.MODEL, model.device)
     readers = stack.enter_context(ThreadPoolExecutor(_READERS, "summarize"))
     return QwenEngine(model.tokenizer, batches, readers, model.ends, model.sizes, max(1, model.max_batch // 2))
 
