@@ -27,8 +27,9 @@ EXTRAS ?= local
 PROTOS := $(shell find protos -name '*.proto')
 BUF_VERSION := 1.75.0
 BUF := build/node/node_modules/.bin/buf
+UV := build/uv/bin/uv
 
-.PHONY: help run up down test test-engines test-model check lint types imports protos prove bench dashboard proto-baseline clean
+.PHONY: help run up down test test-engines test-model check lint types imports protos prove bench dashboard images locks proto-baseline clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -82,6 +83,13 @@ bench: $(VENV)/.extra-bench ## Measure speed, memory and accuracy (BENCH_DATA=<f
 dashboard: $(VENV)/.extra-bench ## Draw docs/dashboard.png from a real run (needs npm, Chromium and Prometheus)
 	HF_HUB_OFFLINE=1 python -m tests.bench.dashboard
 
+images: $(VENV)/.extra-test ## Build the four images and try them (root; Debian's buildah and debootstrap)
+	python -m docker.images $(IMAGE_ARGS)
+	HF_HUB_OFFLINE=1 python -m pytest tests/docker/test_images.py
+
+locks: $(UV) ## Choose the images' packages again after pyproject.toml changed (LOCK_ARGS=--upgrade: newer ones)
+	docker/images/locks.sh $(UV) $(LOCK_ARGS)
+
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .venv-engines .venv-torch build
 
@@ -96,4 +104,8 @@ $(VENV)/.extra-%: pyproject.toml protos/generate.py $(PROTOS)
 $(BUF): Makefile
 	@command -v npm >/dev/null || { echo "npm (Node.js) is needed to lint the protos."; exit 1; }
 	@npm install --silent --no-audit --no-fund --prefix build/node @bufbuild/buf@$(BUF_VERSION)
+	@touch $@
+
+$(UV): Makefile
+	@$(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv==0.13.9
 	@touch $@
