@@ -25,9 +25,9 @@ _OPTIONS: list[tuple[str, int]] = [
     # Clients ping every 20 s, also while their stream is silent.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # New replicas are found when a connection ends; running streams get the grace.
-    ("grpc.max_connection_age_ms", 10 * 60_000),
-    ("grpc.max_connection_age_grace_ms", 12 * 3_600_000),
+    # Clients look for new replicas when a connection ends; running streams, of 12 h at most, go on.
+    ("grpc.max_connection_age_ms", 30_000),
+    ("grpc.max_connection_age_grace_ms", 13 * 3_600_000),
     # 1,000,000 characters of text are up to 4 MB.
     ("grpc.max_receive_message_length", 8 * 1024 * 1024),
 ]

@@ -43,7 +43,7 @@ _PROGRAMS = {ASR: "asr", DIARIZE: "diarize", SUMMARIZE: "summarize"}
 
 
 class Backends:
-    """The three services, each over one channel; opened and closed as a context manager."""
+    """The three services; opened and closed as a context manager."""
 
     def __init__(self, settings: EdgeSettings) -> None:
         self._settings = settings
@@ -56,12 +56,16 @@ class Backends:
         async def channel(address: str) -> grpc.aio.Channel:
             return await self._exit.enter_async_context(open_channel(address))
 
-        asr = await channel(self._settings.asr_address)
-        diarize = await channel(self._settings.diarize_address)
-        summarize = await channel(self._settings.summarize_address)
-        self._asr: Any = asr_pb2_grpc.AsrServiceStub(asr)
-        self._diarize_stub: Any = diarize_pb2_grpc.DiarizeServiceStub(diarize)
-        self._summarize: Any = summarize_pb2_grpc.SummarizeServiceStub(summarize)
+        settings = self._settings
+        self._asr: Any = asr_pb2_grpc.AsrServiceStub(await channel(settings.asr_address))
+        self._diarize_stub: Any = diarize_pb2_grpc.DiarizeServiceStub(await channel(settings.diarize_address))
+        self._summarize: Any = summarize_pb2_grpc.SummarizeServiceStub(await channel(settings.summarize_address))
+        # Questions go over channels of their own, which share the connections: replicas take turns by the call, so with
+        # a question before each recording one of two replicas would get all questions, the other all recordings.
+        asr = await channel(settings.asr_address)
+        diarize = await channel(settings.diarize_address)
+        summarize = await channel(settings.summarize_address)
+        self._models: Any = asr_pb2_grpc.AsrServiceStub(asr)
         self._health: dict[str, Any] = {
             ASR: (health_pb2_grpc.HealthStub(asr), asr_pb2.DESCRIPTOR.services_by_name["AsrService"]),
             DIARIZE: (
@@ -244,7 +248,7 @@ class Backends:
 
     async def _list_models(self, deadline_s: float) -> Catalog:
         request = asr_pb2.ListModelsRequest()
-        async with _call(ASR, self._asr.ListModels, request, deadline_s) as call:
+        async with _call(ASR, self._models.ListModels, request, deadline_s) as call:
             self._catalog = convert.catalog(await call)
         return self._catalog
 
