@@ -47,6 +47,8 @@ _BARE_MESSAGE = {
     Reason.DEADLINE_EXCEEDED: "The {service} service did not answer in time.",
 }
 _BARE_RETRY_AFTER_S = 5.0
+_WRITE_FAILED = "Internal error from Core"
+"""What grpc.aio says, with INTERNAL, where a write failed before anybody knew why: the connection broke."""
 
 
 async def abort(context: "grpc.aio.ServicerContext[object, object]", error: SttError) -> NoReturn:
@@ -82,6 +84,7 @@ def from_error(error: grpc.aio.AioRpcError, service: str) -> SttError:
             retry_after_s = retry.retry_delay.ToMilliseconds() / 1000
     if reason is not None:
         return SttError(reason, error.details() or "", retry_after_s=retry_after_s)
-    reason = _BARE.get(error.code(), Reason.INTERNAL)
+    code = grpc.StatusCode.UNAVAILABLE if error.details() == _WRITE_FAILED else error.code()
+    reason = _BARE.get(code, Reason.INTERNAL)
     message = _BARE_MESSAGE.get(reason, "The {service} service failed.").format(service=service)
     return SttError(reason, message, retry_after_s=None if reason is Reason.INTERNAL else _BARE_RETRY_AFTER_S)

@@ -22,6 +22,7 @@ from tests.hosts.house import EDGES, House
 
 BYTES_PER_S = 32_000
 _FRAME_S = 0.1
+_SESSION_LIMIT_S = 120
 LOOK_S = 0.1
 
 
@@ -131,9 +132,10 @@ class Live:
         await self.socket.send_json({"action": "stop"})
 
     async def hear(self) -> None:
-        async for message in self.socket:
-            self.messages.append(json.loads(message.data))
-            self.told.set()
+        async with asyncio.timeout(_SESSION_LIMIT_S):
+            async for message in self.socket:
+                self.messages.append(json.loads(message.data))
+                self.told.set()
         self.told.set()
 
     async def until(self, is_so: Callable[[], object]) -> None:
