@@ -183,6 +183,7 @@ class Headline(Form):
         said = (self._headline + super().end()).strip()
         if quoted := _QUOTED.fullmatch(said):
             said = quoted[1].strip()
+            said = said[mark.end() :] if (mark := _MARK.match(said)) else said
         if not _ABBREVIATION.search(said):
             said = _FULL_STOP.sub("", said)
         if is_cut or len(said) > _MAX_HEADLINE_CHARS:
