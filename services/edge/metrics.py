@@ -37,6 +37,7 @@ DECODING_DURATION = Histogram(
     "stt_decoding_duration_seconds", "How long decoding a file took, without its wait.", buckets=SHORT_SECONDS
 )
 SPOOL_BYTES = Gauge("stt_spool_bytes", "Bytes of recordings in flight on disk.")
+SPOOL_LIMIT_BYTES = Gauge("stt_spool_limit_bytes", "How many they may be; uploads past it are refused.")
 
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from services.edge.media.errors import SpoolFullError
-from services.edge.metrics import SPOOL_BYTES
+from services.edge.metrics import SPOOL_BYTES, SPOOL_LIMIT_BYTES
 
 BLOCK_BYTES = 1 << 20
 """Size of one disk access: large enough that the hop to a thread costs nothing beside it."""
@@ -29,6 +29,7 @@ class Spool:
         self._folder = folder
         self._budget_bytes = budget_bytes
         self._used_bytes = 0
+        SPOOL_LIMIT_BYTES.set(budget_bytes)
 
     @property
     def used_bytes(self) -> int:
