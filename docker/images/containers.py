@@ -25,7 +25,7 @@ mkdir "$root/dev/shm"; mount -t tmpfs -o size=64m,mode=1777,nosuid,nodev,noexec 
 mount --bind "$hosts" "$root/etc/hosts"
 while [ "$1" != -- ]; do
     case $1 in
-    -t) mount -t tmpfs -o size=256m,mode=1777,nosuid,nodev tmpfs "$root$2" ;;
+    -t) mount -t tmpfs -o size=256m,mode=1777,nosuid,nodev,noexec tmpfs "$root$2" ;;
     -v) mount --bind "${2%%:*}" "$root${2#*:}" ;;
     esac
     shift 2
@@ -47,17 +47,11 @@ class Network:
 
     def __enter__(self) -> "Network":
         """Lay the cables."""
-        switch = self._add_namespace("outside")
-        _ip("-n", switch, "link", "add", "switch", "type", "bridge")
-        _ip("-n", switch, "address", "add", "10.77.0.1/24", "dev", "switch")
-        _ip("-n", switch, "link", "set", "switch", "up")
-        for name, address in self._addresses.items():
-            member = self._add_namespace(name)
-            peer = ("peer", "name", "eth0", "netns", member)
-            _ip("-n", switch, "link", "add", f"to-{name}", "type", "veth", *peer)
-            _ip("-n", switch, "link", "set", f"to-{name}", "master", "switch", "up")
-            _ip("-n", member, "address", "add", f"{address}/24", "dev", "eth0")
-            _ip("-n", member, "link", "set", "eth0", "up")
+        try:
+            self._lay()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,6 +70,19 @@ class Network:
     def hosts(self) -> str:
         """Return what a hosts file says of the members."""
         return "127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for name, address in self._addresses.items())
+
+    def _lay(self) -> None:
+        switch = self._add_namespace("outside")
+        _ip("-n", switch, "link", "add", "switch", "type", "bridge")
+        _ip("-n", switch, "address", "add", "10.77.0.1/24", "dev", "switch")
+        _ip("-n", switch, "link", "set", "switch", "up")
+        for name, address in self._addresses.items():
+            member = self._add_namespace(name)
+            peer = ("peer", "name", "eth0", "netns", member)
+            _ip("-n", switch, "link", "add", f"to-{name}", "type", "veth", *peer)
+            _ip("-n", switch, "link", "set", f"to-{name}", "master", "switch", "up")
+            _ip("-n", member, "address", "add", f"{address}/24", "dev", "eth0")
+            _ip("-n", member, "link", "set", "eth0", "up")
 
     def _add_namespace(self, name: str) -> str:
         namespace = f"{self._prefix}-{name}"

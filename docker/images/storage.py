@@ -17,8 +17,13 @@ def missing() -> str:
     """Return what keeps images from being built here, in words; empty: nothing does."""
     if os.geteuid() != 0:
         return "not root"
-    lacking = [name for name in ("buildah", "debootstrap", "unshare", "nsenter", "ip") if shutil.which(name) is None]
-    return f"no {' and no '.join(lacking)}" if lacking else ""
+    needed = ("buildah", "debootstrap", "unshare", "nsenter", "ip", "curl")
+    lacking = [name for name in needed if shutil.which(name) is None]
+    if lacking:
+        return f"no {' and no '.join(lacking)}"
+    # Root in a container often may not make them.
+    tried = subprocess.run(["unshare", "--mount", "--net", "true"], stderr=subprocess.DEVNULL)
+    return "namespaces are not allowed" if tried.returncode else ""
 
 
 class Storage:

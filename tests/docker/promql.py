@@ -30,6 +30,7 @@ OTHER = {
 }
 VALUES = {
     "job": {"edge", "asr", "diarize", "summarize"},
+    "device": {"cpu", "cuda"},
     "kind": {"recording", "live", "text", "final", "look", "file"},
     "outcome": {"ok", "cancelled", *Reason},
     "reason": {*Reason},

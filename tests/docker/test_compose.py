@@ -203,6 +203,7 @@ def test_ports_agree_with_what_is_exposed_and_asked(name: str) -> None:
         assert f'"127.0.0.1:{settings.port}"' in dockerfile(name)
         base = name.removesuffix("-gpu")
         assert getattr(settings_of("edge"), f"{base}_address") == f"dns:///{base}:{settings.port}"
+        assert getattr(settings_of("edge"), f"{base}_metrics_port") == settings.metrics_port
 
 
 def test_the_published_port_is_the_edges() -> None:
@@ -213,7 +214,9 @@ def test_a_container_is_given_the_time_that_a_live_session_may_last() -> None:
     edge = settings_of("edge")
     assert isinstance(edge, EdgeSettings)
     assert edge.stream_drain_s >= edge.stream_max_s
-    assert seconds(SERVICES["edge"]["stop_grace_period"]) > edge.drain_s + edge.stream_drain_s + edge.grace_s
+    # The store has as long again to take what is settled.
+    ends_s = edge.drain_s + edge.stream_drain_s + 2 * edge.grace_s
+    assert seconds(SERVICES["edge"]["stop_grace_period"]) > ends_s
     for name in BACKENDS:
         settings = settings_of(name)
         assert seconds(SERVICES[name]["stop_grace_period"]) > settings.drain_s + settings.grace_s

@@ -72,8 +72,12 @@ class Network:
         self._name = name
         self._namespaces: list[str] = []
         self._switch = self._add("switch")
-        ip("-n", self._switch, "link", "add", "bridge", "type", "bridge")
-        ip("-n", self._switch, "link", "set", "bridge", "up")
+        try:
+            ip("-n", self._switch, "link", "add", "bridge", "type", "bridge")
+            ip("-n", self._switch, "link", "set", "bridge", "up")
+        except subprocess.CalledProcessError:
+            self.close()
+            raise
         self.nameserver = f"{_SUBNET}.1"
 
     def add(self, name: str) -> Host:

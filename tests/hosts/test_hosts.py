@@ -174,12 +174,15 @@ async def test_limits_and_credits_hold_across_both_edges(clients: Clients, house
             await asyncio.sleep(LOOK_S)
 
     watching = asyncio.create_task(watch())
-    of_poor, of_free, of_nobody = await asyncio.gather(
-        asyncio.gather(*(persist(poor, edge) for edge in EDGES * 6)),
-        asyncio.gather(*(persist(free, edge) for edge in EDGES * 3)),
-        asyncio.gather(*(persist(nobody, edge) for edge in EDGES * 3)),
-    )
-    watching.cancel()
+    try:
+        async with asyncio.timeout(120):
+            of_poor, of_free, of_nobody = await asyncio.gather(
+                asyncio.gather(*(persist(poor, edge) for edge in EDGES * 6)),
+                asyncio.gather(*(persist(free, edge) for edge in EDGES * 3)),
+                asyncio.gather(*(persist(nobody, edge) for edge in EDGES * 3)),
+            )
+    finally:
+        watching.cancel()
     assert (Counter(of_poor), Counter(of_free), Counter(of_nobody)) == ({200: 6, 402: 6}, {200: 6}, {200: 3, 429: 3})
     assert 1 < most[poor.account] <= 5
     assert 1 <= most[free.account] <= 2
