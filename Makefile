@@ -24,6 +24,9 @@ export DATA_DIR ?= $(CURDIR)/.data
 # What `make run` installs; local,diarize-nemo,summarize-qwen adds the production engines (gigabytes).
 EXTRAS ?= local
 
+# Tests that keep the disk and the processor busy, and would make others wait too long.
+ALONE := tests/docker/test_images.py tests/hosts
+
 PROTOS := $(shell find protos -name '*.proto')
 BUF_VERSION := 1.75.0
 BUF := build/node/node_modules/.bin/buf
@@ -44,7 +47,8 @@ down: ## End what `make up` started
 	@exec docker/local/stack.sh down
 
 test: $(VENV)/.extra-test ## Run the tests
-	HF_HUB_OFFLINE=1 python -m pytest -n 2 --dist loadfile
+	HF_HUB_OFFLINE=1 python -m pytest -n 2 --dist loadfile $(patsubst %,--ignore=%,$(ALONE))
+	HF_HUB_OFFLINE=1 python -m pytest $(ALONE)
 
 test-engines: ## Run the tests of NeMo's and Qwen's engines, in .venv-engines (gigabytes)
 	@$(MAKE) VENV=.venv-engines .venv-engines/.extra-test-engines

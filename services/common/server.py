@@ -101,7 +101,10 @@ class GrpcServer:
     async def _keep_telling(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
-            await self._tell()
+            try:
+                await self._tell()
+            except Exception:  # what it was told by last time must not stand for ever
+                _log.exception("health not told")
 
     async def _tell(self) -> None:
         """Set the health of all services to what it is now."""

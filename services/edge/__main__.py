@@ -47,6 +47,8 @@ async def _drain(runner: web.AppRunner, site: web.TCPSite, settings: EdgeSetting
     runner.app[STOPPING].set()
     await asyncio.sleep(settings.drain_s)
     await site.stop()
+    # Who was accepted last is known as a connection after a turn of the loop.
+    await asyncio.sleep(0)
     assert runner.server is not None
     # Connections that wait for another request are closed.
     runner.server.pre_shutdown()

@@ -286,6 +286,9 @@ async def _call(service: str, method: Any, request: Any, timeout_s: float) -> As
         except SttError as error:
             outcome = str(error.reason)
             raise
+        except Exception:
+            outcome = str(Reason.INTERNAL)
+            raise
         finally:
             call.cancel()
             BACKEND_CALLS.labels(program, outcome).inc()

@@ -31,13 +31,17 @@ class EdgeSettings(Settings):
         "127.0.0.1:50053", validation_alias="SUMMARIZE_ADDRESS", description="The same of summaries."
     )
     asr_metrics_port: int = Field(
-        9465, validation_alias="ASR_METRICS_PORT", description="Where the status reads recognition's metrics.", ge=0
+        9465,
+        validation_alias="ASR_METRICS_PORT",
+        description="Where the status reads recognition's metrics; 0: it does not.",
+        ge=0,
+        le=65535,
     )
     diarize_metrics_port: int = Field(
-        9466, validation_alias="DIARIZE_METRICS_PORT", description="The same of diarization.", ge=0
+        9466, validation_alias="DIARIZE_METRICS_PORT", description="The same of diarization.", ge=0, le=65535
     )
     summarize_metrics_port: int = Field(
-        9467, validation_alias="SUMMARIZE_METRICS_PORT", description="The same of summaries.", ge=0
+        9467, validation_alias="SUMMARIZE_METRICS_PORT", description="The same of summaries.", ge=0, le=65535
     )
     status_address: str = Field(
         "", description="host:port or dns:///name:port of all edges, for the status; empty: the one at EDGE_HOST."

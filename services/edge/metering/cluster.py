@@ -121,6 +121,8 @@ class Cluster(Redis):
         ):
             self._learned_s = now_s
             self._learning = asyncio.create_task(self._ask(without))
+            # Who waits for it may be gone when it fails.
+            self._learning.add_done_callback(lambda task: task.cancelled() or task.exception())
         await asyncio.shield(self._learning)
 
     async def _ask(self, without: Address | None) -> None:

@@ -182,7 +182,7 @@ async def _store(settings: EdgeSettings) -> list[StoreNode]:
         except StoreDownError:
             return [StoreNode(address)]
         if len(servers) == 1:
-            return [await _ask_node(redis, address)]
+            return [await _ask_node(servers[0], address)]  # a cluster itself takes no command without a key
         options = [server.connection_pool.connection_kwargs for server in servers]
         names = [_at(option["host"], option["port"]) for option in options]
         return await asyncio.gather(*map(_ask_node, servers, names))
