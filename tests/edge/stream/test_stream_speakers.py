@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from services.common.errors import Reason, SttError
+from services.edge.stream.speakers import MAX_OPEN_WORDS
 from tests.edge.conftest import Answer, Edge, StartEdge
 from tests.edge.fakes import FakeDiarization, FakeLiveAsr, FakeLiveDiarize
 from tests.edge.stream.conftest import CONFIG, SECOND, STOP, Client, Connect
@@ -403,7 +404,7 @@ async def test_a_pause_of_the_client_asks_both_for_what_they_know(
 async def test_a_segment_of_several_messages_has_an_id_for_each_and_no_message_is_too_long(
     connect: Connect, asr: FakeLiveAsr, diarize: FakeLiveDiarize
 ) -> None:
-    asr.words_per_s = 3_000
+    asr.word, asr.words_per_s = "word" * 20, MAX_OPEN_WORDS
     client = await connect()
     await client.say(SPEAKERS, SECOND)
     session = await diarize.session()
