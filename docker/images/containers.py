@@ -117,7 +117,7 @@ class Container:
         mounts = [part for folder in tmpfs for part in ("-t", folder)]
         mounts += [part for folder, source in volumes.items() for part in ("-v", f"{source}:{folder}")]
         enter = ["unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "sh", "-euc", _ENTER, "sh"]
-        program = [*self._variables, *self._drop, *config["Cmd"]]
+        program = [*self._variables, *self._drop, *config["Entrypoint"], *config["Cmd"]]
         self._process = subprocess.Popen(
             [*network.at(name), *enter, str(root), str(hosts), *mounts, "--", *program],
             stdout=log,

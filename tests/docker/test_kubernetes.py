@@ -343,6 +343,11 @@ def test_images_are_those_that_are_built(objects: Sequence[Object], programs: di
     assert stores <= {compose["valkey"]["image"]}
 
 
+def test_containers_of_our_images_keep_the_first_process_that_hands_signals_on(objects: Sequence[Object]) -> None:
+    started = [c for each in workloads(objects) for c in each.containers if c["image"].startswith("stt-")]
+    assert [c["name"] for c in started if "command" in c] == []
+
+
 def test_gpus_are_used_by_programs_that_have_one(programs: dict[str, Workload], settings: dict[str, Any]) -> None:
     for name in ("asr", "diarize", "summarize"):
         has_one = "nvidia.com/gpu" in programs[name].containers[0]["resources"]["limits"]
@@ -353,7 +358,7 @@ def test_gpus_are_used_by_programs_that_have_one(programs: dict[str, Workload], 
 def test_models_are_named_only_where_their_files_come_from_somewhere(
     objects: Sequence[Object], programs: dict[str, Workload], settings: dict[str, Any]
 ) -> None:
-    fetched = str([c["command"] for each in workloads(objects) if each.kind == "Job" for c in each.containers])
+    fetched = str([c["args"] for each in workloads(objects) if each.kind == "Job" for c in each.containers])
     embedded = {"moonshine-tiny-en", "pyannote-community-1", "extractive-lexrank"}
     wanted = {*settings["asr"].models, settings["diarize"].model, settings["summarize"].model} - embedded
     for model in wanted:
