@@ -25,7 +25,7 @@ export DATA_DIR ?= $(CURDIR)/.data
 EXTRAS ?= local
 
 # Tests that keep the disk and the processor busy, and would make others wait too long.
-ALONE := tests/docker/test_images.py tests/hosts
+ALONE := tests/docker/test_images.py tests/docker/test_compose_up.py tests/hosts
 
 PROTOS := $(shell find protos -name '*.proto')
 BUF_VERSION := 1.75.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from docker.images import base, build, house
+from docker.images import build, house
 from docker.images.house import House
 from docker.images.storage import Storage, missing
 
@@ -28,16 +28,6 @@ ENGINES = {
 WRITABLE = {name: {"/tmp"} for name in build.SERVICES} | {"edge": {"/tmp", "/data", "/spool"}}
 STOP_S = 20.0
 services = pytest.mark.parametrize("service", build.SERVICES)
-
-
-@pytest.fixture(scope="module")
-def storage() -> Storage:
-    """Where the images are, built from what is in the tree now."""
-    storage = Storage()
-    base.provide(storage)
-    for service in build.SERVICES:
-        build.build(storage, service, "cpu")
-    return storage
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +85,7 @@ def test_an_image_says_who_it_is_and_how_it_ends(storage: Storage, service: str)
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     assert config["User"] == "10001:10001"
     assert config["StopSignal"] == "SIGTERM"
+    assert config["Entrypoint"] == ["tini", "--"]
     assert config["Cmd"] == ["python", "-m", f"services.{service}"]
     assert config["Labels"]["org.opencontainers.image.title"] == f"stt-{service}"
     assert config["Labels"]["org.opencontainers.image.version"] == project["version"]
