@@ -34,6 +34,7 @@ from services.edge.engine import (
     Update,
 )
 from services.edge.metrics import BACKEND_CALLS
+from services.edge.repeating import repeated
 from services.edge.settings import EdgeSettings
 from services.edge.transcript import Segment
 
@@ -237,19 +238,25 @@ class Backends:
         """Return the models of recognition and what they run on."""
         return await self._list_models(self._settings.probe_deadline_s)
 
-    async def catalog_soon(self) -> Catalog:
-        """Return the same within a fraction of a second: as it was last time where recognition is there, but busy."""
+    async def catalog_soon(self, first_s: float) -> Catalog:
+        """Return the same within a fraction of a second: as it was last time where nobody says how it is now.
+
+        What was never known is waited for at most `first_s`.
+        """
         try:
-            return await self._list_models(self._settings.stream_probe_s)
+            return await self._list_models(first_s if self._catalog is None else self._settings.stream_probe_s)
         except SttError as error:
             if error.reason is not Reason.DEADLINE_EXCEEDED or self._catalog is None:
                 raise
             return self._catalog
 
     async def _list_models(self, deadline_s: float) -> Catalog:
-        request = asr_pb2.ListModelsRequest()
-        async with _call(ASR, self._models.ListModels, request, deadline_s) as call:
-            self._catalog = convert.catalog(await call)
+        async def ask() -> Catalog:
+            request = asr_pb2.ListModelsRequest()
+            async with _call(ASR, self._models.ListModels, request, deadline_s) as call:
+                return convert.catalog(await call)
+
+        self._catalog = await repeated(ask)
         return self._catalog
 
     async def down(self) -> list[str]:

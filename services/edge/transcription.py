@@ -16,6 +16,7 @@ from services.common.errors import SttError
 from services.edge.engine import Diarized, Progress, Recognized, Recording, SpeechBackends
 from services.edge.joining import assign_speakers
 from services.edge.params import TranscribeParams
+from services.edge.repeating import repeated
 from services.edge.tasks import end
 from services.edge.transcript import Segment, Transcript
 
@@ -28,15 +29,23 @@ _log = structlog.get_logger(__name__)
 
 
 async def transcribe(
-    recording: Recording, duration_s: float, params: TranscribeParams, backends: SpeechBackends, report: Report
+    recording: Recording,
+    duration_s: float,
+    params: TranscribeParams,
+    backends: SpeechBackends,
+    report: Report,
+    may_repeat: Callable[[], bool],
 ) -> Transcript:
     """Return the transcript; cancelled, or failing with the SttError of recognition, it leaves nothing running.
 
-    The segments that `report` is given have no speakers yet: those are known when the whole recording was heard.
+    The segments that `report` is given have no speakers yet: those are known when the whole recording was heard. They
+    come again, and progress falls, where a replica was lost and `may_repeat` says that recognition may begin anew.
     """
     diarization = asyncio.create_task(_diarize(recording, duration_s, params, backends, report))
     try:
-        segments, recognized = await _recognize(recording, duration_s, params, backends, report)
+        segments, recognized = await repeated(
+            lambda: _recognize(recording, duration_s, params, backends, report), may_repeat
+        )
         # In silence there is nobody to name, so there is nothing to wait for.
         diarized = await diarization if segments else _NOBODY
     finally:
@@ -79,12 +88,19 @@ async def _diarize(
     if not params.diarize:
         return _NOBODY
     try:
-        async with aclosing(backends.diarize(recording, duration_s, params.speakers)) as events:
-            async for event in events:
-                if isinstance(event, Diarized):
-                    return event if event.turns else replace(event, warnings=(*event.warnings, _NO_VOICES))
-                await report(event)
+        diarized = await repeated(lambda: _find_turns(recording, duration_s, params, backends, report))
     except SttError as error:
         _log.warning("diarization failed", reason=str(error.reason), message=error.message)
         return Diarized((), (f"No speakers are named: {error.message}",))
+    return diarized if diarized.turns else replace(diarized, warnings=(*diarized.warnings, _NO_VOICES))
+
+
+async def _find_turns(
+    recording: Recording, duration_s: float, params: TranscribeParams, backends: SpeechBackends, report: Report
+) -> Diarized:
+    async with aclosing(backends.diarize(recording, duration_s, params.speakers)) as events:
+        async for event in events:
+            if isinstance(event, Diarized):
+                return event
+            await report(event)
     raise AssertionError("diarization ends with Diarized or an error")

@@ -302,13 +302,16 @@ class FakeDiarization:
 
 
 class FakeSummarize(summarize_pb2_grpc.SummarizeServiceServicer):
-    """Repeats what it is asked, in two deltas."""
+    """Repeats what it is asked, in two deltas, and breaks off after the first while there are `errors`."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
+        self.errors: list[SttError] = []
 
     async def Summarize(self, request: Any, context: Any) -> AsyncIterator[Any]:  # type: ignore[override]
         yield summarize_pb2.SummarizeResponse(delta=f"{summarize_pb2.Style.Name(request.style)} ")
+        if self.errors:
+            raise self.errors.pop()
         yield summarize_pb2.SummarizeResponse(delta=request.text[:20])
         warnings = [common_pb2.Warning(reason="X", message=text) for text in self.warnings]
         yield summarize_pb2.SummarizeResponse(

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,7 +92,7 @@ async def test_work_is_shared_out_evenly(clients: Clients, speech: bytes) -> Non
     assert 0.4 <= diarization <= 0.6
 
 
-async def test_a_host_that_is_cut_off_is_left_out_and_gets_work_again_when_it_is_back(
+async def test_what_a_host_had_that_is_cut_off_another_does_and_it_gets_work_again_when_it_is_back(
     clients: Clients, house: House, short: bytes, long: bytes
 ) -> None:
     callers = [await clients.caller() for _ in range(6)]
@@ -102,7 +101,6 @@ async def test_a_host_that_is_cut_off_is_left_out_and_gets_work_again_when_it_is
         for edge, caller in zip(EDGES * 3, callers, strict=True)
     ]
     await become(lambda: clients.metric("asr2", "stt_requests_running", kind="recording"), 60)
-    cut_s = time.monotonic()
     house.hosts["asr2"].cut_off()
     async with traffic(clients, callers, short, in_turn(EDGES)) as answers:
 
@@ -119,16 +117,11 @@ async def test_a_host_that_is_cut_off_is_left_out_and_gets_work_again_when_it_is
 
         print(f"used {await become(is_used, BACK_LIMIT_S):.1f} s after it was back")
     answers += [task.result() for task in running]
-    errors = failed(answers)
-    last_began_s, last_ended_s = (max(getattr(a, at) for a in errors) - cut_s for at in ("began_s", "ended_s"))
-    print(
-        f"{len(errors)} of {len(answers)} failed, begun {last_began_s:.1f} s, ended {last_ended_s:.1f} s after the cut"
-    )
-    assert {(a.status, a.retry_after) for a in errors} == {(503, "5")}, errors
-    assert last_began_s < KEEPALIVE_S
-    assert last_ended_s < KEEPALIVE_S + 10
+    slowest_s = max(answer.ended_s - answer.began_s for answer in answers)
+    print(f"{len(answers)} requests meanwhile, the slowest took {slowest_s:.1f} s")
+    assert failed(answers) == []
     accounts = await clients.settled(callers)
-    assert sum(account["spent"] for account in accounts) == len(answers) - len(errors)
+    assert sum(account["spent"] for account in accounts) == len(answers)
 
 
 async def test_a_new_host_is_used_within_a_minute_and_neither_requests_nor_sessions_notice(

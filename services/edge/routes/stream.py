@@ -40,7 +40,7 @@ async def handle(request: web.Request) -> web.StreamResponse:
     # Known to be wrong without asking anybody; a model is not.
     params.parse_live({**request.query, "model": None}, defaults, models=[DEFAULT_MODEL])
     async with admitted(request, caller, "live") as job:
-        models = [model.id for model in public_models((await backends.catalog_soon()).models)]
+        models = [model.id for model in public_models((await backends.catalog_soon(settings.stream_probe_s)).models)]
         read = partial(params.parse_live, models=models)
         config = partial(read, defaults=read(request.query, defaults))
         await websocket.prepare(request)

@@ -13,6 +13,7 @@ from services.edge.engine import Style
 from services.edge.errors import invalid
 from services.edge.keys import BACKENDS, SETTINGS
 from services.edge.metering.answers import fingerprint
+from services.edge.repeating import repeated
 
 _JSON = "application/json; charset=utf-8"
 MAX_CHARACTERS = 1_000_000
@@ -39,7 +40,7 @@ async def handle(request: web.Request) -> web.StreamResponse:
         job.fingerprint = fingerprint({"style": style}, text)
         if job.is_replay:
             return await Replay(request, await job.recall()).give()
-        summary = await request.app[BACKENDS].summarize(text, _STYLES[style])
+        summary = await repeated(lambda: request.app[BACKENDS].summarize(text, _STYLES[style]))
         answer: dict[str, Any] = {"summary": summary.text, "style": style, "model": summary.model, "text": summary.text}
         if summary.warnings:
             answer["warnings"] = list(summary.warnings)

@@ -37,7 +37,7 @@ async def handle(request: web.Request) -> web.StreamResponse:
     key = idempotency_key(request, caller)
     await check_head(request, request.app[SETTINGS], limits.upload_bytes)
     async with admitted(request, caller, "recording", key) as job:
-        catalog = await request.app[BACKENDS].catalog()
+        catalog = await request.app[BACKENDS].catalog_soon(request.app[SETTINGS].probe_deadline_s)
         models = [model.id for model in public_models(catalog.models)]
         with closing(request.app[SPOOL].file()) as upload:
             check = partial(params.parse, models=models)
@@ -70,7 +70,14 @@ async def _respond(
     waited_s = asyncio.get_running_loop().time() - received_s
     try:
         async with beating(answer, max(0.0, settings.heartbeat_after_s - waited_s), settings.heartbeat_every_s):
-            transcript = await transcribe(audio.pcm, audio.duration_s, wanted, request.app[BACKENDS], report)
+            transcript = await transcribe(
+                audio.pcm,
+                audio.duration_s,
+                wanted,
+                request.app[BACKENDS],
+                report,
+                may_repeat=lambda: not answer.is_given,
+            )
             data = await answer.render(transcript)
             REAL_TIME_FACTOR.observe((asyncio.get_running_loop().time() - received_s) / audio.duration_s)
             if job.idempotency_key is not None:

@@ -1,0 +1,26 @@
+"""Work whose replica went away before it was done: another one does it, from the start."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from services.common.errors import Reason, SttError
+
+_LOST = frozenset({Reason.SERVICE_UNAVAILABLE, Reason.SHUTTING_DOWN})
+_Result = TypeVar("_Result")
+_log = structlog.get_logger(__name__)
+
+
+async def repeated(work: Callable[[], Awaitable[_Result]], may_repeat: Callable[[], bool] = lambda: True) -> _Result:
+    """Return what `work` does, which is done again where a replica is lost over it and `may_repeat` still says so.
+
+    Twice is all: what brings one replica down may bring down another, but not all of them.
+    """
+    try:
+        return await work()
+    except SttError as error:
+        if error.reason not in _LOST or not may_repeat():
+            raise
+        _log.warning("replica lost, asking another", reason=str(error.reason), message=error.message)
+    return await work()
