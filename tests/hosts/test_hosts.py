@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.hosts.client import (
     Balancer,
     Caller,
     Clients,
+    Live,
     become,
     in_turn,
     pcm_of,
@@ -122,6 +124,46 @@ async def test_what_a_host_had_that_is_cut_off_another_does_and_it_gets_work_aga
     assert failed(answers) == []
     accounts = await clients.settled(callers)
     assert sum(account["spent"] for account in accounts) == len(answers)
+
+
+async def test_a_live_session_whose_host_is_cut_off_is_told_to_come_again_and_costs_nothing(
+    clients: Clients, house: House, speech: bytes, short: bytes
+) -> None:
+    callers = [await clients.caller() for _ in range(2)]
+
+    async def speak(live: Live) -> None:
+        with suppress(ConnectionError):  # who is cut off cannot go on
+            await live.speak(speech * 6)
+
+    async with clients.session("edge1", callers[0]) as first, clients.session("edge1", callers[1]) as second:
+        sessions = first, second
+        speaking = [asyncio.create_task(speak(live)) for live in sessions]
+        await asyncio.gather(*(live.until(lambda live=live: live.segments) for live in sessions))
+        assert await clients.metric("asr2", "stt_requests_running", kind="live") == 1
+        house.hosts["asr2"].cut_off()
+
+        async def has_ended() -> bool:
+            return first.socket.closed or second.socket.closed
+
+        print(f"told {await become(has_ended, KEEPALIVE_S + 10):.1f} s after the cut")
+        house.hosts["asr2"].reconnect()
+        for task in speaking:
+            task.cancel()
+        lost, kept = sorted(sessions, key=lambda live: not live.socket.closed)
+        await kept.stop()
+    assert ("error" in lost.messages[-1], lost.socket.close_code) == (True, 1013)
+    assert kept.messages[-1]["is_final"]
+    shown = await clients.settled(callers)
+    assert [account["spent"] for account in shown] == [0 if live is lost else 1 for live in sessions]
+    for edge in EDGES:
+        # The session that is lost ends there, too, once the host hears of it.
+        enough = await clients.done("asr2") + 2
+
+        async def is_used(edge: str = edge, enough: float = enough) -> bool:
+            await clients.transcribe(edge, callers[0], short)
+            return await clients.done("asr2") >= enough
+
+        await become(is_used, BACK_LIMIT_S)
 
 
 async def test_a_new_host_is_used_within_a_minute_and_neither_requests_nor_sessions_notice(
