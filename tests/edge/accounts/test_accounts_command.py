@@ -96,13 +96,14 @@ async def test_keys_are_made_listed_and_revoked(ask: Ask, authenticator: Authent
 
 
 @pytest.mark.parametrize("credits", ["-1", "0", "1.5", "x", "", "1000000001", "nan"])
-def test_credits_that_are_none_are_refused_and_nothing_is_written(credits: str, ask: Ask, call: Call) -> None:
-    name = ask("create", "--tier", "paid", "--credits", "7")["account"]
+async def test_credits_that_are_none_are_refused_and_nothing_is_written(
+    credits: str, call: Call, registry: Registry
+) -> None:
+    name = await registry.create("paid", 7)
     refused = call("grant", name, credits)
     assert refused.returncode == 1
     assert len(refused.stderr.strip().splitlines()) == 1
-    assert ask("show", name)["credits"] == 7
-    assert len(ask("ledger", name)["entries"]) == 1
+    assert [entry.changes["granted"] async for entry in registry.ledger(name)] == [7]
 
 
 @pytest.mark.parametrize(
@@ -121,19 +122,19 @@ def test_credits_that_are_none_are_refused_and_nothing_is_written(credits: str, 
         ("create", "--tier", "paid", "--credits", "-1"),
     ],
 )
-def test_what_cannot_be_done_is_a_sentence(arguments: tuple[str, ...], call: Call, ask: Ask) -> None:
+async def test_what_cannot_be_done_is_a_sentence(arguments: tuple[str, ...], call: Call, registry: Registry) -> None:
     refused = call(*arguments, "--json")
     assert refused.returncode == 1
     assert json.loads(refused.stdout)["error"].endswith(".")
-    assert ask("audit")["accounts"] == 0
+    assert not await registry.names()
 
 
 @pytest.mark.parametrize("days", ["0", "-1", "1.5", "99999999999999"])
-def test_a_key_that_expires_at_no_time_is_refused_and_not_made(days: str, ask: Ask, call: Call) -> None:
-    name = ask("create", "--tier", "free")["account"]
+async def test_a_key_that_expires_at_no_time_is_refused_and_not_made(days: str, call: Call, registry: Registry) -> None:
+    name = await registry.create("free")
     refused = call("key", "new", name, "--expires-in-days", days)
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert len(ask("key", "list", name)["keys"]) == 1
+    assert await registry.keys(name) == []
 
 
 async def test_an_audit_names_every_account_that_does_not_agree_and_fails(ask: Ask, call: Call, store: Store) -> None:
