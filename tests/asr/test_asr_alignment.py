@@ -87,7 +87,7 @@ async def test_a_worker_that_was_killed_is_replaced(serve: Serve, load: Callable
 
 async def test_while_the_worker_hangs_times_are_estimated_and_say_so(serve: Serve, load: Callable[[str], Pcm]) -> None:
     pcm = load("beckett.wav")
-    async with serve(alignment_deadline_s=3.0) as server:
+    async with serve(alignment_deadline_s=6.0) as server:
         measured = await server.segments(pcm)
         hung = server.aligner.pid
         assert hung is not None
