@@ -19,7 +19,7 @@ _OPTIONS: list[tuple[str, int | str]] = [
     # Without it a writer runs some 4 MB (two minutes of audio) ahead of a slow reader.
     ("grpc.http2.bdp_probe", 0),
     # Without a policy, only what no server has seen is sent again: requests that meet a connection's end of age.
-    # All other retries are ours to decide: a stream that was heard in part must not be sent again.
+    # All other retries are for those to decide who know what was told of the answer.
     ("grpc.enable_retries", 1),
 ]
 

@@ -7,6 +7,7 @@ left it to its end, so that it does not count as cancelled on the other side.
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from math import inf
 from typing import Any, Self
 
 import grpc
@@ -49,6 +50,7 @@ class Backends:
     def __init__(self, settings: EdgeSettings) -> None:
         self._settings = settings
         self._catalog: Catalog | None = None
+        self._listed_s = -inf
         self._exit = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -238,17 +240,19 @@ class Backends:
         """Return the models of recognition and what they run on."""
         return await self._list_models(self._settings.probe_deadline_s)
 
-    async def catalog_soon(self, first_s: float) -> Catalog:
-        """Return the same within a fraction of a second: as it was last time where nobody says how it is now.
+    async def catalog_soon(self, first_s: float, max_age_s: float = inf) -> Catalog:
+        """Return the same within a fraction of a second: as it was last time where recognition is there, but busy.
 
-        What was never known is waited for at most `first_s`.
+        What was never known, or not for `max_age_s`, is waited for at most `first_s`.
         """
+        now = asyncio.get_running_loop().time
+        known = self._catalog if now() - self._listed_s <= max_age_s else None
         try:
-            return await self._list_models(first_s if self._catalog is None else self._settings.stream_probe_s)
+            return await self._list_models(first_s if known is None else self._settings.stream_probe_s)
         except SttError as error:
-            if error.reason is not Reason.DEADLINE_EXCEEDED or self._catalog is None:
+            if error.reason is not Reason.DEADLINE_EXCEEDED or known is None:
                 raise
-            return self._catalog
+            return known
 
     async def _list_models(self, deadline_s: float) -> Catalog:
         async def ask() -> Catalog:
@@ -257,6 +261,7 @@ class Backends:
                 return convert.catalog(await call)
 
         self._catalog = await repeated(ask)
+        self._listed_s = asyncio.get_running_loop().time()
         return self._catalog
 
     async def down(self) -> list[str]:

@@ -15,12 +15,12 @@ _log = structlog.get_logger(__name__)
 async def repeated(work: Callable[[], Awaitable[_Result]], may_repeat: Callable[[], bool] = lambda: True) -> _Result:
     """Return what `work` does, which is done again where a replica is lost over it and `may_repeat` still says so.
 
-    Twice is all: what brings one replica down may bring down another, but not all of them.
+    Twice is all, whatever the reason: work that brings replicas down brings down two. Each time has its whole deadline.
     """
     try:
         return await work()
     except SttError as error:
         if error.reason not in _LOST or not may_repeat():
             raise
-        _log.warning("replica lost, asking another", reason=str(error.reason), message=error.message)
+        _log.info("replica lost, asking once more", reason=str(error.reason), message=error.message)
     return await work()

@@ -128,7 +128,7 @@ class EdgeSettings(Settings):
     )
     stream_heartbeat_s: float = Field(20, description="Seconds of silence after which a client is pinged.", gt=0)
     stream_probe_s: float = Field(
-        0.2, description="Seconds the answer to an upgrade may wait for the list of models.", gt=0
+        0.2, description="Seconds sessions and uploads may wait for a list of models that is known.", gt=0
     )
 
     @field_validator("jwt_algorithms")

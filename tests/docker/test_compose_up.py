@@ -4,6 +4,7 @@ Valkey's own image cannot be pulled everywhere: the same server stands in under 
 """
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -44,7 +45,8 @@ class Compose:
         self.docker = docker
 
     def run(self, *arguments: str) -> str:
-        options = ("compose", "--file", "docker/compose.yaml", "--progress", "quiet", "--profile", "cpu")
+        options = ("compose", "--file", "docker/compose.yaml", "--env-file", os.devnull, "--progress", "quiet")
+        options += ("--profile", "cpu")
         return self.docker.docker(*options, *arguments, GRAFANA_PASSWORD="-", OTEL_TRACES_EXPORTER="none")
 
     def up(self, *options: str) -> None:
@@ -90,10 +92,10 @@ def docker(storage: Storage, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def compose(docker: Engine) -> Iterator[Compose]:
     """The house, every container of which is healthy."""
     compose = Compose(docker)
-    compose.run("down", "--volumes")
+    compose.run("down", "--volumes", "--timeout", "60")
     compose.up()
     yield compose
-    compose.run("down", "--volumes")
+    compose.run("down", "--volumes", "--timeout", "60")
 
 
 def make_valkey(docker: Engine, folder: Path) -> None:
@@ -138,9 +140,9 @@ def test_containers_end_cleanly_and_credits_are_there_when_they_are_back(compose
     key = compose.open_account()
     compose.ask_edge("/v1/transcribe", *key, "-F", f"file=@{recordings / 'error.wav'}")
     usage = compose.ask_edge("/v1/usage", *key)
-    compose.run("stop")
+    compose.run("stop", "--timeout", "60")
     assert {container["ExitCode"] for container in compose.containers()} == {0}
-    compose.run("down")
+    compose.run("down", "--timeout", "60")
     compose.up()
     assert compose.ask_edge("/v1/usage", *key) == usage
 

@@ -29,6 +29,9 @@ from services.edge.transcript import Segment
 from services.edge.transcription import transcribe
 from services.edge.upload import check_head, receive_form
 
+_CATALOG_AGE_S = 60.0
+"""For so long a list of models will do that recognition, now busy, has sent."""
+
 
 async def handle(request: web.Request) -> web.StreamResponse:
     """Answer one transcription."""
@@ -37,7 +40,7 @@ async def handle(request: web.Request) -> web.StreamResponse:
     key = idempotency_key(request, caller)
     await check_head(request, request.app[SETTINGS], limits.upload_bytes)
     async with admitted(request, caller, "recording", key) as job:
-        catalog = await request.app[BACKENDS].catalog_soon(request.app[SETTINGS].probe_deadline_s)
+        catalog = await request.app[BACKENDS].catalog_soon(request.app[SETTINGS].probe_deadline_s, _CATALOG_AGE_S)
         models = [model.id for model in public_models(catalog.models)]
         with closing(request.app[SPOOL].file()) as upload:
             check = partial(params.parse, models=models)
