@@ -1,6 +1,7 @@
 """A Docker engine of a test's own, which ends with it: its networks, ports, mounts and processes are in namespaces."""
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -29,8 +30,8 @@ def missing() -> str:
     if lacking:
         return f"no {' and no '.join(lacking)}"
     asked = subprocess.run(["docker", "compose", "version", "--short"], capture_output=True, text=True)
-    version = asked.stdout.strip().lstrip("v").split(".")
-    if asked.returncode or tuple(map(int, version[:2])) < _OLDEST_COMPOSE:
+    version = re.match(r"v?(\d+)\.(\d+)", asked.stdout)
+    if version is None or tuple(map(int, version.groups())) < _OLDEST_COMPOSE:
         return "no Docker Compose of 2.20 or newer"
     return ""
 
