@@ -20,6 +20,22 @@ Pcm = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True, slots=True)
+class Options:
+    """What a caller asked of one recording or session.
+
+    `language` is an ISO 639-1 code, empty to find it out, among `languages` where there are any. `translate` asks for
+    English text whatever is spoken. `prompt` and `keywords` bias every utterance; an engine that cannot use them is
+    given none.
+    """
+
+    language: str = ""
+    languages: tuple[str, ...] = ()
+    translate: bool = False
+    prompt: str = ""
+    keywords: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Utterance:
     """One stretch of voiced audio for an engine: 16 kHz mono samples and the language to expect (ISO 639-1).
 
