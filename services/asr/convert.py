@@ -1,13 +1,14 @@
 """Pure functions between protobuf and the domain's dataclasses."""
 
 import math
+import unicodedata
 from collections.abc import Sequence
 
 from stt.asr.v1 import asr_pb2
 from stt.common.v1 import common_pb2
 
 from services.asr.device import Device
-from services.asr.engine import SAMPLE_RATE
+from services.asr.engine import SAMPLE_RATE, Options
 from services.asr.live import Listening, Partial, SpeechEnded, SpeechStarted
 from services.asr.models.catalog import Model, Speed
 from services.asr.models.choice import Caveat, Choice
@@ -23,6 +24,10 @@ _SPEED = {
 }
 _DEFAULT_ENDPOINT_MS, _LEAST_ENDPOINT_MS, _MOST_ENDPOINT_MS = 500, 200, 3_000
 _ASSUMED_LANGUAGE = "en"
+_AUTO = "auto"
+_TASKS = (asr_pb2.TASK_UNSPECIFIED, asr_pb2.TASK_TRANSCRIBE, asr_pb2.TASK_TRANSLATE)
+_MOST_PROMPT, _MOST_KEYWORDS, _MOST_KEYWORD = 4_096, 100, 100
+_MOST_SPANS = 20
 _LATE_S = {asr_pb2.PRIORITY_UNSPECIFIED: 0.0, asr_pb2.PRIORITY_NORMAL: 0.0, asr_pb2.PRIORITY_LOW: 1.0}
 
 
@@ -31,6 +36,31 @@ def read_offset(config: asr_pb2.TranscribeConfig) -> float:
     if not (math.isfinite(config.start_offset_s) and config.start_offset_s >= 0):
         raise SttError(Reason.INVALID_REQUEST, f"start_offset_s must be 0 or more, not {config.start_offset_s:g}.")
     return config.start_offset_s
+
+
+def read_options(config: asr_pb2.TranscribeConfig) -> Options:
+    """Return what was asked of the recognition. Raises SttError (INVALID_REQUEST)."""
+    if len(config.prompt) > _MOST_PROMPT:
+        message = f"The prompt has {len(config.prompt)} characters; at most {_MOST_PROMPT} are taken."
+        raise SttError(Reason.INVALID_REQUEST, message)
+    if len(config.keywords) > _MOST_KEYWORDS:
+        message = f"There are {len(config.keywords)} keywords; at most {_MOST_KEYWORDS} are taken."
+        raise SttError(Reason.INVALID_REQUEST, message)
+    for keyword in config.keywords:
+        if not keyword.strip() or len(keyword) > _MOST_KEYWORD or any(map(_is_control, keyword)):
+            message = f"A keyword is 1 to {_MOST_KEYWORD} characters, none of them a control character."
+            raise SttError(Reason.INVALID_REQUEST, message)
+    if config.task not in _TASKS:
+        raise SttError(Reason.INVALID_REQUEST, f"There is no task {config.task}.")
+    languages = tuple(dict.fromkeys(config.languages))
+    language = "" if config.language == _AUTO else config.language
+    return Options(
+        language=language or (languages[0] if len(languages) == 1 else ""),
+        languages=languages,
+        translate=config.task == asr_pb2.TASK_TRANSLATE,
+        prompt=config.prompt.strip(),
+        keywords=tuple(dict.fromkeys(keyword.strip() for keyword in config.keywords)),
+    )
 
 
 def read_listening(live: asr_pb2.LiveConfig) -> Listening:
@@ -99,6 +129,7 @@ def write_segment(segment: Segment, number: int, offset_s: float) -> asr_pb2.Tra
             words=words,
             timing=_TIMING[segment.timing],
             id=number,
+            language=segment.language,
         )
     )
 
@@ -109,14 +140,27 @@ def write_finished(finished: Finished, choice: Choice) -> asr_pb2.TranscribeResp
     if not finished.language:
         message = "Nobody was heard to speak, so no language was found out; English was assumed."
         caveats = (*caveats, Caveat("LANGUAGE_ASSUMED", message))
+    if finished.missed:
+        caveats = (*caveats, Caveat("SPEECH_WITHOUT_WORDS", _missed(finished.missed)))
     return asr_pb2.TranscribeResponse(
         finished=asr_pb2.TranscribeFinished(
             samples=finished.samples,
             duration_s=finished.samples / SAMPLE_RATE,
             language=finished.language or _ASSUMED_LANGUAGE,
             warnings=_warnings(caveats),
+            voiced_s=finished.voiced_s,
         )
     )
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) == "Cc"
+
+
+def _missed(spans: Sequence[tuple[float, float]]) -> str:
+    times = ", ".join(f"{start:.1f}-{end:.1f} s" for start, end in spans[:_MOST_SPANS])
+    more = f" and {len(spans) - _MOST_SPANS} more times" if len(spans) > _MOST_SPANS else ""
+    return f"Voice was heard at {times}{more}, but no words were found for it."
 
 
 def write_device(device: Device) -> asr_pb2.Device:
@@ -133,6 +177,7 @@ def write_model(model: Model, *, available: bool) -> asr_pb2.Model:
         speed=_SPEED[model.speed],
         description=model.description,
         available=available,
+        translates=model.translates,
     )
 
 

@@ -39,13 +39,14 @@ class Options:
 class Utterance:
     """One stretch of voiced audio for an engine: 16 kHz mono samples and the language to expect (ISO 639-1).
 
-    No language: the engine is to find it out. `draft` is what the same engine heard in a shorter look at it
-    (`Hypothesis.tokens`): it may save work, but what is heard now decides. `interim` says that more of it is being
-    spoken: an answer soon is worth more than a second try.
+    No language: the engine is to find it out among the languages that `options` allow. `draft` is what the same engine
+    heard in a shorter part of it (`Hypothesis.tokens`): it may save work, but what is heard now decides. `interim` says
+    that more of it is being spoken: an answer soon is worth more than a second try.
     """
 
     samples: Pcm
     language: str
+    options: Options = Options()
     draft: tuple[int, ...] = ()
     interim: bool = False
 

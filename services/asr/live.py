@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from services.asr.aligner import Aligner
-from services.asr.engine import SAMPLE_RATE, Engine, Pcm, Utterance
-from services.asr.language import SpokenLanguage
+from services.asr.engine import SAMPLE_RATE, Engine, Options, Pcm, Utterance
 from services.asr.metrics import FINAL_LATENCY, PARTIAL_LATENCY
-from services.asr.recognizer import recognize
+from services.asr.recognizer import Recognizer
 from services.asr.scheduler import Scheduler, Seat
 from services.asr.segmenter import Chunk, Cutting, Segmenter
 from services.asr.stabilizer import Interim, Shown, Stabilizer
-from services.asr.transcriber import Finished
+from services.asr.transcriber import Finished, Heard
 from services.asr.transcript import Segment
 from services.asr.vad import FRAME, SileroModel, SileroStream
 from services.common.audio import Flush
@@ -91,10 +90,10 @@ class LiveTranscriber:
         pieces: AsyncIterator[bytes | Flush],
         engine: Engine,
         scheduler: Scheduler,
-        language: str,
+        options: Options,
         listening: Listening,
     ) -> AsyncGenerator[Event, None]:
-        """Yield what is heard, in the order of time, then Finished; without a `language` the first speech tells it.
+        """Yield what is heard, in the order of time, then Finished; without a language each chunk tells its own.
 
         `pieces` gives whole samples and flushes; what it raises is raised here, after the segments of what came before.
         Closing the generator ends all work on the session.
@@ -104,11 +103,12 @@ class LiveTranscriber:
             max_pause_s=listening.endpoint_s,
             block_frames=_BLOCK_FRAMES,
         )
-        spoken = SpokenLanguage(language)
+        heard = Heard(options.language)
         now = asyncio.get_running_loop().time
         with scheduler.seat(engine, listening.late_s) as seat:
             segmenter = Segmenter(SileroStream(self._voice), cutting)
-            ear = _Ear(segmenter, seat, spoken, interim=listening.interim, max_ahead_s=self._max_ahead_s)
+            recognizer = Recognizer(options, seat.final, self._aligner, alignment_turn_s=_ALIGNMENT_TURN_S)
+            ear = _Ear(segmenter, seat, options, interim=listening.interim, max_ahead_s=self._max_ahead_s)
             reader = asyncio.create_task(ear.listen(pieces))
             reader.add_done_callback(lambda _: ear.news.set())
             partial: Partial | None = None
@@ -119,9 +119,8 @@ class LiveTranscriber:
                     if ear.found:
                         found = ear.found.popleft()
                         if isinstance(found, _Whole):
-                            segments = await recognize(
-                                found.chunk, spoken, seat.final, self._aligner, turn_s=_ALIGNMENT_TURN_S
-                            )
+                            turn = heard.begin(found.chunk)
+                            segments = heard.take(await recognizer.recognize(found.chunk, turn))
                             if listening.interim:
                                 shown.settle([word.text for segment in segments for word in segment.words])
                             if segments:
@@ -143,7 +142,7 @@ class LiveTranscriber:
                         break
                     else:
                         await ear.news.wait()
-                yield Finished(await reader, spoken.best)
+                yield heard.finished(await reader)
             finally:
                 reader.cancel()
                 await asyncio.gather(reader, return_exceptions=True)
@@ -153,14 +152,14 @@ class _Ear:
     """Listens to one session: fills `found` with what is certain, in order, and `partial` with the newest look."""
 
     def __init__(
-        self, segmenter: Segmenter, seat: Seat, language: SpokenLanguage, *, interim: bool, max_ahead_s: float
+        self, segmenter: Segmenter, seat: Seat, options: Options, *, interim: bool, max_ahead_s: float
     ) -> None:
         self.found: deque[SpeechStarted | SpeechEnded | _Whole] = deque()
         self.partial: Partial | None = None
         self.news = asyncio.Event()
         self._segmenter = segmenter
         self._seat = seat
-        self._language = language
+        self._options = options
         self._interim = interim
         self._now = asyncio.get_running_loop().time
         # When the last message came, and the last that the newest look covers.
@@ -258,7 +257,7 @@ class _Ear:
             self._look.result()
             self._look = None
         samples = np.pad(self._segmenter.peek().samples, (0, int(_CUT_END_SILENCE_S * SAMPLE_RATE)))
-        utterance = Utterance(samples, self._language.code, self._draft, interim=True)
+        utterance = Utterance(samples, self._options.language, self._options, self._draft, interim=True)
         if self._look is None:
             self._look = asyncio.create_task(self._show(utterance, speech[0]))
         elif not self._seat.renew(utterance):

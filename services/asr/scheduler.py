@@ -18,8 +18,6 @@ from services.asr.queue import Job, Kind, Queue, pick
 from services.common.errors import Reason, SttError
 from services.common.service_metrics import ENGINE_BUSY
 
-# A recording's chunks while somebody is live: a worker is free again sooner.
-_FILE_CHUNK_BESIDE_LIVE_S = 8.0
 # How long an utterance waits for company where the engine takes several at once.
 _GATHER_S = 0.005
 # Looks come no closer together than this, and may take this share of the workers; finals and recordings need the rest.
@@ -66,10 +64,6 @@ class Scheduler:
             worker.cancel()
         await asyncio.gather(*self._working, return_exceptions=True)
         await asyncio.to_thread(self._executor.shutdown)
-
-    def file_chunk_s(self, engine: Engine) -> float:
-        """Return how long a recording's chunk for `engine` may be now, in seconds."""
-        return min(engine.max_chunk_s, _FILE_CHUNK_BESIDE_LIVE_S) if self._seats else engine.max_chunk_s
 
     def check_room(self) -> None:
         """Raise SttError (OVERLOADED, with the delay after which there should be room) when the queue is full.

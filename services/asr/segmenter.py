@@ -98,10 +98,6 @@ class Segmenter:
         """Return whether no voice was heard for as long as a pause must be to end a chunk."""
         return self._first + len(self._voice) - self._voice_end >= self._pause_frames
 
-    def limit(self, max_chunk_s: float) -> None:
-        """Cut longer chunks than this from now on."""
-        self._max_frames = _frames(max_chunk_s)
-
     def peek(self) -> Chunk:
         """Return the open chunk as it is; there must be speech in it."""
         return self._cut_out(np.flatnonzero(self._voice), len(self._voice))

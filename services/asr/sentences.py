@@ -12,23 +12,21 @@ _SENTENCE_END = re.compile(r"""[.?!…。？！؟।]["'”’)\]」』）]*$"""
 _ABBREVIATION = re.compile(r"""["'“‘(]*(?:[A-Z]|(?:[A-Za-z]\.)+[A-Za-z]|Mrs?|Ms|Dr|St|Prof|Jr|Sr|vs|No)\.""")
 
 
-def split(words: Sequence[Word], hypothesis: Hypothesis, timing: Timing) -> list[Segment]:
+def split(words: Sequence[Word], hypothesis: Hypothesis, timing: Timing, language: str) -> list[Segment]:
     """Return the segments of one chunk; `words` are the hypothesis' own, with times."""
     segments: list[Segment] = []
     begin = 0
     for end in range(1, len(words) + 1):
         if end == len(words) or _ends_segment(words[begin:end], words[end]):
             logprobs = [value for word in hypothesis.words[begin:end] for value in word.logprobs]
-            segments.append(Segment(tuple(words[begin:end]), mean_probability(logprobs), timing))
+            segments.append(Segment(tuple(words[begin:end]), mean_probability(logprobs), timing, language))
             begin = end
     return segments
 
 
 def _ends_segment(words: Sequence[Word], following: Word) -> bool:
-    """Return whether a segment of `words` ends before `following`; neither it nor the next may be without duration."""
+    """Return whether a segment of `words` ends before `following`."""
     last = words[-1]
-    if last.end_s <= words[0].start_s or following.end_s <= following.start_s:
-        return False
     if following.start_s - last.end_s >= _LONG_PAUSE_S:
         return True
     # A question or exclamation within a sentence goes on in lower case.

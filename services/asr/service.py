@@ -49,14 +49,20 @@ def make_loader(settings: AsrSettings, device: Device, schedulers: dict[str, Sch
         max_batch=settings.max_batch or (_GPU_BATCH if on_gpu else 1),
         beam_size=settings.beam_size,
     )
-    return DeviceLoader(device, running, schedulers, confidence_floor=settings.confidence_floor)
+    return DeviceLoader(
+        device,
+        running,
+        schedulers,
+        confidence_floor=settings.confidence_floor,
+        least_window_s=settings.least_window_s,
+    )
 
 
 @asynccontextmanager
 async def assembled(settings: AsrSettings, make_loader: MakeLoader = make_loader) -> AsyncIterator[Service]:
     """Run everything but the server. Raises OSError where the settings ask for what is not there."""
     models = catalog(settings.model_dir)
-    at_start = [*settings.models, *([settings.fallback_model] if settings.fallback_model else [])]
+    at_start = [*settings.models, *settings.fallback_models]
     if unknown := {*at_start, *settings.models_on_demand} - set(models):
         raise OSError(f"there is no model {', '.join(sorted(unknown))}; there are: {', '.join(models)}")
     if len({*at_start} - {EMBEDDED.id}) > settings.max_models:
@@ -73,7 +79,8 @@ async def assembled(settings: AsrSettings, make_loader: MakeLoader = make_loader
             Limits(settings.max_models, settings.memory_mib, settings.load_retry_s),
             at_start=at_start,
             on_demand=settings.models_on_demand,
-            fallback=settings.fallback_model,
+            default=settings.models,
+            fallbacks=settings.fallback_models,
         ) as keeper,
     ):
         wanted = dict.fromkeys((*at_start, *settings.models_on_demand))

@@ -58,22 +58,23 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
         began = time.monotonic()
         span = trace.get_current_span()
         offset_s = convert.read_offset(config)
+        options = convert.read_options(config)
         listening = convert.read_listening(config.live) if config.HasField("live") else None
         # Who speaks now cannot wait for a model.
         wait_s = self._load_wait_s if listening is None else min(self._load_wait_s, _LIVE_LOAD_WAIT_S)
         async with (
             summed_up(),
             self._places.taken("recordings" if listening is None else "live sessions"),
-            self._models.use(config.model, config.language, wait_s=wait_s) as use,
+            self._models.use(config.model, options, live=listening is not None, wait_s=wait_s) as use,
         ):
             use.scheduler.check_room()
             span.set_attribute("asr.model", use.choice.model)
             events: AsyncGenerator[Progress | LiveEvent, None]
-            language = use.choice.language
+            options = use.choice.options
             if listening is None:
-                events = self._recordings.transcribe(stream.audio(), use.engine, use.scheduler, language)
+                events = self._recordings.transcribe(stream.audio(), use.engine, use.scheduler, options)
             else:
-                events = self._sessions.transcribe(stream.live_audio(), use.engine, use.scheduler, language, listening)
+                events = self._sessions.transcribe(stream.live_audio(), use.engine, use.scheduler, options, listening)
             yield convert.write_started(use.choice)
             async with aclosing(events):
                 numbers = count(1)

@@ -28,11 +28,13 @@ class AsrSettings(GrpcSettings):
         9465, description="Port where Prometheus reads metrics; 0 picks a free one.", ge=0, le=65535
     )
     models: Ids = Field(
-        ("moonshine-tiny-en",), description="Models that are loaded from the start on, by id, separated by commas."
+        ("base", "moonshine-tiny-en"),
+        description="Models loaded from the start on, by id, separated by commas; they answer where none is named.",
     )
     models_on_demand: Ids = Field((), description="Models that are loaded when somebody asks for them.")
-    fallback_model: str = Field(
-        "", description="Answers, and says so, for models that are not loaded; empty: they are unavailable."
+    fallback_models: Ids = Field(
+        (),
+        description="Answer, the first that can, and say so, for models that are not loaded; empty: nothing does.",
     )
     model_dir: Path | None = Field(
         None,
@@ -53,6 +55,12 @@ class AsrSettings(GrpcSettings):
     )
     compute_type: str = Field(
         "auto", description="What Whisper models compute with, as CTranslate2 names it: float16, int8_float16, int8 ..."
+    )
+    least_window_s: float = Field(
+        0.0,
+        description="Seconds that Whisper's encoder hears at least; 0: what was measured for the model, else 30.",
+        ge=0,
+        le=30,
     )
     beam_size: int = Field(5, description="Beams of Whisper's search; 1 is fastest.", ge=1, le=10)
     max_batch: int = Field(

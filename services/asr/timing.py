@@ -5,33 +5,50 @@ from itertools import accumulate, pairwise
 
 from services.asr.engine import SAMPLE_RATE, Hypothesis
 from services.asr.segmenter import Chunk, Span
-from services.asr.transcript import Timing, Word
+from services.asr.transcript import Word
 
 # Silence as long as this is no stop consonant.
 _PAUSE = SAMPLE_RATE // 5
+_LEAST_WORD = SAMPLE_RATE // 50
 
 
-def place(chunk: Chunk, hypothesis: Hypothesis, spans: Sequence[Span] | None) -> tuple[list[Word], Timing]:
-    """Return the words with times in seconds; `spans` are the alignment's, in samples from the chunk's first."""
-    timing = Timing.ESTIMATED if spans is None else Timing.ALIGNED
-    if spans is None:
-        spans = estimate([(start - chunk.start, end - chunk.start) for start, end in chunk.voiced], hypothesis)
+def place(chunk: Chunk, hypothesis: Hypothesis, spans: Sequence[Span]) -> list[Word]:
+    """Return the words with times in seconds; `spans` are in samples from the chunk's first."""
     # No word begins in the silence that the chunk before ended with.
-    fresh = chunk.fresh - chunk.start
-    words = [
+    placed = with_room(spans, chunk.fresh - chunk.start, len(chunk.samples))
+    return [
         Word(
             word.text,
-            (chunk.start + max(start, fresh)) / SAMPLE_RATE,
-            (chunk.start + max(end, fresh)) / SAMPLE_RATE,
+            (chunk.start + start) / SAMPLE_RATE,
+            (chunk.start + end) / SAMPLE_RATE,
             word.confidence,
             word.attached,
         )
-        for word, (start, end) in zip(hypothesis.words, spans, strict=True)
+        for word, (start, end) in zip(hypothesis.words, placed, strict=True)
     ]
-    return words, timing
 
 
-def within_speech(spans: Sequence[Span], chunk: Chunk) -> list[Span]:
+def with_room(spans: Sequence[Span], begin: int, end: int) -> list[Span]:
+    """Return the spans one after the other between `begin` and `end`, none of them empty.
+
+    What has no room where it is moves its neighbours as little as that takes.
+    """
+    least = max(1, min(_LEAST_WORD, (end - begin) // max(1, len(spans))))
+    after: list[Span] = []
+    reached = begin
+    for start, until in spans:
+        start = max(start, reached)
+        reached = max(until, start + least)
+        after.append((start, reached))
+    placed: list[Span] = []
+    for start, until in reversed(after):
+        until = min(until, end)
+        end = min(start, until - least)
+        placed.append((end, until))
+    return placed[::-1]
+
+
+def within_speech(spans: Sequence[Span], voiced: Sequence[Span]) -> list[Span]:
     """Return where words were said, without the pauses that their times reach over; in samples from the chunk's first.
 
     A word is where most of it was voiced; pauses as short as those inside a word do not part it. One that nobody was
@@ -39,18 +56,18 @@ def within_speech(spans: Sequence[Span], chunk: Chunk) -> list[Span]:
     compared between words.
     """
     runs: list[Span] = []
-    for start, end in chunk.voiced:
-        if runs and start - chunk.start - runs[-1][1] < _PAUSE:
-            runs[-1] = runs[-1][0], end - chunk.start
+    for start, end in voiced:
+        if runs and start - runs[-1][1] < _PAUSE:
+            runs[-1] = runs[-1][0], end
         else:
-            runs.append((start - chunk.start, end - chunk.start))
+            runs.append((start, end))
     if len(spans) == 1 and runs:
         return [max(runs, key=lambda run: run[1] - run[0])]
     placed: list[Span] = []
     before = 0
     for span in spans:
-        voiced = [(max(span[0], start), min(span[1], end)) for start, end in runs]
-        start, end = max(voiced, key=lambda each: each[1] - each[0], default=span)
+        heard = [(max(span[0], start), min(span[1], end)) for start, end in runs]
+        start, end = max(heard, key=lambda each: each[1] - each[0], default=span)
         if end <= start:
             start, end = span
         start = max(start, before)

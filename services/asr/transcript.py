@@ -29,11 +29,12 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A sentence, or as much of one as was said in a breath; never empty."""
+    """A sentence, or as much of one as was said in a breath, in one language (ISO 639-1); never empty."""
 
     words: tuple[Word, ...]
     confidence: float
     timing: Timing
+    language: str
 
     @property
     def start_s(self) -> float:

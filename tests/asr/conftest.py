@@ -140,8 +140,8 @@ def serve(engine: Engine) -> Serve:
     async def start(
         engine: Engine = engine, loader: TestLoader | None = None, **overrides: Any
     ) -> AsyncIterator[Server]:
-        fallback = {"fallback_model": "moonshine-tiny-en"}
-        settings = AsrSettings(**({"port": 0, "drain_s": 0.0, "grace_s": 0.0, "workers": 2} | fallback | overrides))
+        embedded = {"models": ("moonshine-tiny-en",), "fallback_models": ("moonshine-tiny-en",)}
+        settings = AsrSettings(**({"port": 0, "drain_s": 0.0, "grace_s": 0.0, "workers": 2} | embedded | overrides))
         watched = loader or TestLoader(engine)
 
         def make(*parts: Any) -> TestLoader:

@@ -69,7 +69,7 @@ class House:
 @asynccontextmanager
 async def served(loader: TestLoader, model_dir: Path, *models: str, **overrides: Any) -> AsyncIterator[House]:
     """Run the service as the program does, with these models from the start on and no fallback."""
-    ours = {"port": 0, "drain_s": 0.0, "grace_s": 0.0, "load_retry_s": RETRY_S, "fallback_model": ""}
+    ours = {"port": 0, "drain_s": 0.0, "grace_s": 0.0, "load_retry_s": RETRY_S, "fallback_models": ()}
     settings = AsrSettings(**ours | {"model_dir": model_dir, "models": models} | overrides)
 
     def make(*parts: Any) -> TestLoader:
@@ -171,7 +171,7 @@ async def test_the_program_is_alive_but_not_ready_until_a_model_it_must_fetch_is
 ) -> None:
     mirror, environment = mirror_environment
     mirror.faults.on, mirror.faults.stall_after_bytes = "/storage/", 1_000_000
-    environment |= {"ASR_MODELS": "small", "ASR_FALLBACK_MODEL": "", "HF_HUB_DOWNLOAD_TIMEOUT": "30"}
+    environment |= {"ASR_MODELS": "small", "ASR_FALLBACK_MODELS": "", "HF_HUB_DOWNLOAD_TIMEOUT": "30"}
     with program("asr", **environment) as address:
         async with grpc.aio.insecure_channel(address) as channel:
             house = House(channel)

@@ -56,9 +56,9 @@ def words(events: Iterable[Any]) -> list[str]:
     return spoken_words(" ".join(segment.text for segment in segments(events)))
 
 
-async def paced(pcm: Pcm, times: float) -> AsyncIterator[pb.TranscribeRequest]:
+async def paced(pcm: Pcm, times: float, **config: str) -> AsyncIterator[pb.TranscribeRequest]:
     """A microphone whose clock runs `times` as fast as ours."""
-    for request in live(portioned(pcm)):
+    for request in live(portioned(pcm), **config):
         yield request
         await asyncio.sleep(len(request.audio) / 32_000 / times)
 

@@ -326,7 +326,13 @@ async def test_what_an_engine_logs_has_the_id_of_the_request_it_decodes_for(
 
 
 def test_the_program_tells_prometheus_what_it_has() -> None:
-    own = {"ASR_PORT": "0", "ASR_METRICS_PORT": "0", "LOG_FORMAT": "json", "OTEL_TRACES_EXPORTER": "none"}
+    own = {
+        "ASR_PORT": "0",
+        "ASR_METRICS_PORT": "0",
+        "ASR_MODELS": MODEL,
+        "LOG_FORMAT": "json",
+        "OTEL_TRACES_EXPORTER": "none",
+    }
     command = [sys.executable, "-m", "services.asr"]
     with subprocess.Popen(command, env={**os.environ, **own}, stderr=subprocess.PIPE, text=True) as process:
         try:

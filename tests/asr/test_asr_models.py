@@ -96,7 +96,7 @@ async def test_while_a_model_is_being_loaded_it_is_not_offered_and_others_answer
     serve: Serve, model_dir: Path, loader: TestLoader
 ) -> None:
     loader.go.clear()
-    config = {"model_dir": model_dir, "models_on_demand": ("first",), "fallback_model": "", "load_wait_s": 0.1}
+    config = {"model_dir": model_dir, "models_on_demand": ("first",), "fallback_models": (), "load_wait_s": 0.1}
     async with serve(loader=loader, **config) as server:
         assert "is being loaded" in (await refused(server, "first")).message
         assert not (await server.models())["first"].available
@@ -131,7 +131,7 @@ async def test_a_local_server_answers_with_its_fallback_until_the_model_is_there
 
 async def test_a_live_session_does_not_wait_long_for_a_model(serve: Serve, model_dir: Path, loader: TestLoader) -> None:
     loader.go.clear()
-    config = {"model_dir": model_dir, "models_on_demand": ("first",), "fallback_model": ""}
+    config = {"model_dir": model_dir, "models_on_demand": ("first",), "fallback_models": ()}
     async with serve(loader=loader, **config) as server:
         _, error = await server.error(live([], model="first"))
         loader.go.set()
@@ -152,7 +152,7 @@ async def test_an_idle_model_makes_room_for_one_that_is_asked_for(
 async def test_what_is_being_used_is_not_unloaded_and_who_finds_no_room_may_ask_again(
     serve: Serve, model_dir: Path
 ) -> None:
-    config = {"model_dir": model_dir, "models_on_demand": ("first", "second"), "fallback_model": "", "max_models": 1}
+    config = {"model_dir": model_dir, "models_on_demand": ("first", "second"), "fallback_models": (), "max_models": 1}
     async with serve(**config, load_retry_s=0.05) as server:
         call = server.stub.Transcribe()
         for request in requests(b"", model="first", language="en"):
@@ -172,7 +172,7 @@ async def test_a_model_for_which_there_is_not_enough_memory_is_refused_and_other
     config: dict[str, Any] = {"model_dir": model_dir, "models": ("first",), "models_on_demand": ("second",)}
     if why == "budget":
         config["memory_mib"] = 20
-    async with serve(loader=loader, **config, fallback_model="") as server:
+    async with serve(loader=loader, **config, fallback_models=()) as server:
         loader.free = float("inf") if why == "budget" else 1.0
         assert "no room" in (await refused(server, "second")).message
         assert await transcribed(server, "first") == ("first", TEXT, [])
@@ -181,7 +181,7 @@ async def test_a_model_for_which_there_is_not_enough_memory_is_refused_and_other
 async def test_nobody_leaves_for_a_model_that_does_not_fit_all_the_same(
     serve: Serve, model_dir: Path, loader: TestLoader
 ) -> None:
-    config = {"model_dir": model_dir, "models_on_demand": ("first", "second"), "fallback_model": ""}
+    config = {"model_dir": model_dir, "models_on_demand": ("first", "second"), "fallback_models": ()}
     async with serve(loader=loader, **config) as server:
         await transcribed(server, "first")
         loader.free = -100.0
@@ -193,7 +193,7 @@ async def test_of_two_who_want_the_only_place_at_once_one_gets_it_and_the_other_
     serve: Serve, model_dir: Path, loader: TestLoader
 ) -> None:
     loader.go.clear()
-    config = {"model_dir": model_dir, "models_on_demand": ("first", "second"), "fallback_model": "", "max_models": 1}
+    config = {"model_dir": model_dir, "models_on_demand": ("first", "second"), "fallback_models": (), "max_models": 1}
     async with serve(loader=loader, **config, load_retry_s=0.05) as server:
         first = asyncio.ensure_future(transcribed(server, "first"))
         await loader.loading.wait()
@@ -237,7 +237,7 @@ async def test_a_damaged_model_is_unavailable_until_it_is_mended(
     serve: Serve, model_dir: Path, file: str, damage: Callable[[Path], None]
 ) -> None:
     damage(model_dir / "first" / file)
-    async with serve(model_dir=model_dir, models=("first", "second"), fallback_model="", load_retry_s=0.1) as server:
+    async with serve(model_dir=model_dir, models=("first", "second"), fallback_models=(), load_retry_s=0.1) as server:
         error = await refused(server, "first")
         assert "could not be loaded" in error.message
         assert str(model_dir) not in error.message

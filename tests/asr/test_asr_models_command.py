@@ -200,7 +200,7 @@ def test_a_folder_of_models_that_is_not_there_is_a_sentence(call: Call, tmp_path
 def test_a_model_that_is_not_known_is_answered_with_those_that_are(call: Call) -> None:
     refused = call("pull", "small", "huge")
     assert refused.returncode == 2
-    assert "there is no model huge; there are: large-v3-turbo, large-v3, medium, small, moon" in refused.stderr
+    assert "there is no model huge; there are: large-v3-turbo, large-v3, medium, small, base, moon" in refused.stderr
 
 
 def test_help_says_what_is_read_from_the_environment(call: Call) -> None:

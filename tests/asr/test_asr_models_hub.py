@@ -35,7 +35,7 @@ def serve(mirror: Hub, tmp_path: Path) -> Serve:
 
     @asynccontextmanager
     async def start(**settings: str) -> AsyncIterator[Any]:
-        ours = {"ASR_MODELS_ON_DEMAND": "small", "ASR_FALLBACK_MODEL": "", "ASR_LOAD_RETRY_S": "0.2"}
+        ours = {"ASR_MODELS_ON_DEMAND": "small", "ASR_FALLBACK_MODELS": "", "ASR_LOAD_RETRY_S": "0.2"}
         with program("asr", **(ours | mirror.environment(tmp_path) | settings)) as address:
             async with grpc.aio.insecure_channel(address) as channel:
                 await channel.channel_ready()

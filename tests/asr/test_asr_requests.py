@@ -42,7 +42,6 @@ async def test_moonshine_and_english_named_is_answered_without_warnings(serve: S
 @pytest.mark.parametrize(
     ("config", "code", "reason"),
     [
-        ({"model": ""}, grpc.StatusCode.INVALID_ARGUMENT, Reason.INVALID_REQUEST),
         ({"model": "large-v9"}, grpc.StatusCode.NOT_FOUND, Reason.UNKNOWN_MODEL),
         ({"language": "klingon"}, grpc.StatusCode.INVALID_ARGUMENT, Reason.INVALID_REQUEST),
         ({"language": "EN"}, grpc.StatusCode.INVALID_ARGUMENT, Reason.INVALID_REQUEST),
@@ -60,14 +59,14 @@ async def test_a_config_that_cannot_be_met_says_why(
 
 
 async def test_without_a_fallback_a_model_that_is_not_loaded_is_unavailable(serve: Serve) -> None:
-    async with serve(fallback_model="") as server:
+    async with serve(fallback_models=()) as server:
         status, error = await server.error(requests(b"", model="small", language="en"))
     assert (status, error.reason) == (grpc.StatusCode.UNAVAILABLE, Reason.MODEL_UNAVAILABLE)
     assert error.retryable
 
 
 async def test_without_a_fallback_moonshine_still_answers_to_its_name(serve: Serve) -> None:
-    async with serve(fallback_model="") as server:
+    async with serve(fallback_models=()) as server:
         events = await server.events(SECOND, language="en")
     assert events[-1].finished.samples == 16_000
 
@@ -163,9 +162,10 @@ async def test_the_catalog_lists_the_contracts_models_first(serve: Serve) -> Non
         ("large-v3", "Whisper Large V3", pb.SPEED_STANDARD, False),
         ("medium", "Whisper Medium", pb.SPEED_FAST, False),
         ("small", "Whisper Small", pb.SPEED_VERY_FAST, False),
+        ("base", "Whisper Base", pb.SPEED_VERY_FAST, False),
         ("moonshine-tiny-en", "Moonshine Tiny", pb.SPEED_VERY_FAST, True),
     ]
     assert list(answer.models[0].languages) == list(LANGUAGES)
     assert len(LANGUAGES) == 99
-    assert list(answer.models[4].languages) == ["en"]
+    assert list(answer.models[5].languages) == ["en"]
     assert answer.device.kind == "cpu"

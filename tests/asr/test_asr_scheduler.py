@@ -236,15 +236,6 @@ async def test_the_only_worker_serves_recordings_too() -> None:
             assert (await scheduler.decode(engine, utterance(1))).text == "1"
 
 
-async def test_recordings_come_in_shorter_chunks_while_somebody_is_live() -> None:
-    engine = HeldEngine()
-    async with scheduling(engine) as scheduler:
-        assert scheduler.file_chunk_s(engine) == 15.0
-        with scheduler.seat(engine, 0.0):
-            assert scheduler.file_chunk_s(engine) == 8.0
-        assert scheduler.file_chunk_s(engine) == 15.0
-
-
 async def test_looks_grow_rarer_with_the_work_they_make_and_with_those_who_speak() -> None:
     engine = HeldEngine(work_s=0.02)
     async with scheduling(engine) as scheduler:

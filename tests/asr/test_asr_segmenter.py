@@ -139,14 +139,6 @@ def test_the_open_chunk_can_be_looked_at_while_it_grows() -> None:
     assert segmenter.speech is None
 
 
-def test_a_lowered_limit_holds_for_what_follows() -> None:
-    segmenter = Segmenter(by_loudness, CUTTING)
-    segmenter.limit(1.0)
-    chunks = segmenter.push(sound([(True, 5 * 16_000)]))
-    assert chunks
-    assert all(len(chunk.samples) <= 16_000 for chunk in chunks)
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_real_speech_is_cut_the_same_in_any_portions(
     silero: SileroModel, load: Callable[[str], Pcm], seed: int

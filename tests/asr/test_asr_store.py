@@ -67,7 +67,7 @@ def pull_fails() -> str:
 
 
 def test_a_whole_model_is_found(model: Model, folder: Path) -> None:
-    assert store.find(model) == store.found(model) == folder
+    assert store.find(model) == store.files(model) == folder
     assert store.verify(model) == []
     assert store.weights_mib(folder) == pytest.approx(WEIGHTS_BYTES / 2**20)
 
@@ -84,7 +84,7 @@ def test_a_missing_file_is_named(name: str, model: Model, folder: Path) -> None:
     assert store.verify(model) == [f"There is no {name}."]
     assert store.find(model) is None
     with pytest.raises(ValueError, match=name):
-        store.found(model)
+        store.files(model)
 
 
 def test_a_link_that_leads_nowhere_is_a_missing_file(folder: Path) -> None:

@@ -1,8 +1,8 @@
 """Tokens become words, and words have their places: what must hold for any text and any attention."""
 
+import asyncio
 from itertools import pairwise
 
-import numpy as np
 import pytest
 from faster_whisper.tokenizer import Tokenizer
 from hypothesis import given
@@ -11,8 +11,7 @@ from tokenizers import Tokenizer as Pieces
 
 from services.asr.engine import Hypothesis, SpokenWord, join
 from services.asr.engines.whisper_words import ALIGNMENT_FRAME, Span, cut
-from services.asr.language import SpokenLanguage
-from services.asr.segmenter import Chunk
+from services.asr.language import SpokenLanguages
 from services.asr.timing import within_speech
 from tests.asr.digits import DIGITS
 
@@ -75,8 +74,7 @@ positions = st.lists(st.integers(0, 160_000), min_size=2, max_size=20).map(sorte
 @given(positions, positions)
 def test_words_stay_in_order_and_out_of_pauses(voiced: list[int], borders: list[int]) -> None:
     runs = tuple((start, end) for start, end in zip(voiced[::2], voiced[1::2], strict=False) if end > start)
-    chunk = Chunk(0, np.zeros(160_000, np.int16), runs, 0)
-    placed = within_speech(list(pairwise(borders)), chunk)
+    placed = within_speech(list(pairwise(borders)), runs)
     assert all(start <= end for start, end in placed)
     assert all(before[1] <= after[0] for before, after in pairwise(placed))
     for start, end in placed:
@@ -89,28 +87,48 @@ def heard(language: str, certainty: float) -> Hypothesis:
     return Hypothesis((SpokenWord("word", (-0.1,)),), language=language, certainty=certainty)
 
 
+async def told(*pieces: tuple[str, float, float], given: str = "") -> list[str]:
+    """The languages of pieces that are heard one after the other: the likeliest, its certainty, seconds of voice."""
+    languages = SpokenLanguages(given)
+    return [await languages.turn(voiced_s).settle(heard(code, certainty)) for code, certainty, voiced_s in pieces]
+
+
 async def test_a_language_that_was_asked_for_stays() -> None:
-    language = SpokenLanguage("de")
-    language.hear(heard("en", 0.99))
-    async with language.known() as code:
-        assert code == "de"
+    assert await told(("en", 0.99, 9.0), given="de") == ["de"]
 
 
-async def test_a_clear_first_chunk_tells_the_language() -> None:
-    language = SpokenLanguage("")
-    language.hear(heard("es", 0.8))
-    assert language.code == "es"
+async def test_a_sure_long_piece_changes_the_language_and_a_short_or_doubtful_one_does_not() -> None:
+    pieces = ("en", 0.9, 5.0), ("es", 0.9, 0.5), ("es", 0.9, 1.5), ("es", 0.6, 9.0), ("es", 0.9, 3.0), ("en", 0.7, 2.0)
+    assert await told(*pieces) == ["en", "en", "en", "en", "es", "es"]
 
 
-async def test_what_is_doubtful_is_listened_to_again_and_then_the_likeliest_is_taken() -> None:
-    language = SpokenLanguage("")
-    for code, certainty in (("es", 0.3), ("pt", 0.4), ("es", 0.2)):
-        assert language.code == ""
-        language.hear(heard(code, certainty))
-    assert language.code == "es"
+async def test_a_short_piece_that_is_very_sure_changes_it() -> None:
+    assert await told(("en", 0.9, 5.0), ("zh", 0.99, 1.2)) == ["en", "zh"]
+
+
+async def test_while_nothing_is_sure_the_likeliest_so_far_is_taken() -> None:
+    assert await told(("es", 0.3, 1.0), ("pt", 0.4, 1.0), ("es", 0.2, 1.0)) == ["es", "pt", "es"]
 
 
 async def test_noise_tells_no_language() -> None:
-    language = SpokenLanguage("")
-    language.hear(Hypothesis((), language="en", certainty=0.9))
-    assert (language.code, language.best) == ("", "")
+    languages = SpokenLanguages("")
+    await languages.turn(1.0).settle(Hypothesis((), language="pt", certainty=0.9))
+    assert await languages.turn(1.0).settle(heard("en", 0.2)) == "en"
+    assert languages.most_spoken == ""
+
+
+async def test_the_language_of_the_answer_is_the_one_most_spoken() -> None:
+    languages = SpokenLanguages("")
+    for code, voiced_s in (("en", 3.0), ("es", 5.0), ("en", 4.0)):
+        turn = languages.turn(voiced_s)
+        turn.count(await turn.settle(heard(code, 0.99)))
+    assert languages.most_spoken == "en"
+
+
+async def test_a_piece_waits_for_those_before_it_and_one_that_fails_holds_nobody_up() -> None:
+    languages = SpokenLanguages("")
+    first, second, third = (languages.turn(5.0) for _ in range(3))
+    doubtful = asyncio.ensure_future(third.settle(heard("en", 0.3)))
+    second.end()
+    assert await first.settle(heard("es", 0.9)) == "es"
+    assert await doubtful == "es"

@@ -12,7 +12,7 @@ from services.asr.engine import Hypothesis, SpokenWord, Utterance
 from services.asr.engines.moonshine import Moonshine, bundled_model_dir
 from services.asr.segmenter import Chunk
 from services.asr.sentences import split
-from services.asr.timing import estimate, place
+from services.asr.timing import estimate, place, with_room
 from services.asr.transcript import Timing
 from tests.asr.conftest import Pcm
 
@@ -29,8 +29,8 @@ def sentences(text: str, *pauses_after: int) -> list[str]:
         position += 3_200 + (32_000 if number in pauses_after else 0)
     chunk = Chunk(0, np.zeros(position, np.int16), ((0, position),), 0)
     hypothesis = hypothesis_of(text)
-    words, timing = place(chunk, hypothesis, spans)
-    return [segment.text for segment in split(words, hypothesis, timing)]
+    words = place(chunk, hypothesis, spans)
+    return [segment.text for segment in split(words, hypothesis, Timing.ALIGNED, "en")]
 
 
 @pytest.mark.parametrize(
@@ -77,10 +77,8 @@ def test_longer_words_are_estimated_to_take_longer() -> None:
 
 def test_times_count_from_the_recordings_first_sample() -> None:
     chunk = Chunk(32_000, np.zeros(16_000, np.int16), ((32_000, 48_000),), 32_000)
-    words, timing = place(chunk, hypothesis_of("hello"), None)
-    assert (words[0].start_s, words[0].end_s, timing) == (2.0, 3.0, Timing.ESTIMATED)
-    words, timing = place(chunk, hypothesis_of("hello"), [(1_600, 8_000)])
-    assert (words[0].start_s, words[0].end_s, timing) == (2.1, 2.5, Timing.ALIGNED)
+    (word,) = place(chunk, hypothesis_of("hello"), [(1_600, 8_000)])
+    assert (word.start_s, word.end_s) == (2.1, 2.5)
 
 
 def test_a_hypothesis_below_the_floor_is_taken_for_noise(load: Callable[[str], Pcm]) -> None:
@@ -98,5 +96,24 @@ def test_a_chunk_means_the_same_whichever_worker_decodes_it(engine: Moonshine, l
 
 def test_no_word_begins_in_silence_that_the_chunk_before_had() -> None:
     chunk = Chunk(32_000, np.zeros(16_000, np.int16), ((40_000, 48_000),), 36_000)
-    words, _ = place(chunk, hypothesis_of("early bird"), [(1_000, 6_000), (6_000, 16_000)])
+    words = place(chunk, hypothesis_of("early bird"), [(1_000, 6_000), (6_000, 16_000)])
     assert [(word.start_s, word.end_s) for word in words] == [(2.25, 2.375), (2.375, 3.0)]
+
+
+spans = st.lists(st.tuples(st.integers(-2_000, 40_000), st.integers(-2_000, 40_000)), min_size=1, max_size=40)
+
+
+@given(spans, st.integers(0, 10_000), st.integers(1, 60_000))
+def test_every_word_has_room_one_after_the_other_within_the_audio(
+    given_spans: list[tuple[int, int]], begin: int, length: int
+) -> None:
+    length = max(length, len(given_spans))
+    placed = with_room(given_spans, begin, begin + length)
+    assert begin <= placed[0][0]
+    assert placed[-1][1] <= begin + length
+    assert all(start < end for start, end in placed)
+    assert all(before[1] <= after[0] for before, after in pairwise(placed))
+
+
+def test_words_that_have_room_stay_where_they_are() -> None:
+    assert with_room([(1_000, 2_000), (2_000, 9_000)], 0, 16_000) == [(1_000, 2_000), (2_000, 9_000)]

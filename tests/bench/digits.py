@@ -20,7 +20,7 @@ from tests.models.voices import Audio, of_voices, saved
 
 MODELS = Path(__file__).resolve().parents[1] / "models"
 MODEL = "digits"
-SETTINGS = {"MODEL_DIR": str(MODELS), "ASR_MODELS": MODEL, "ASR_FALLBACK_MODEL": "", "ASR_DEVICE": "cpu"}
+SETTINGS = {"MODEL_DIR": str(MODELS), "ASR_MODELS": MODEL, "ASR_FALLBACK_MODELS": "", "ASR_DEVICE": "cpu"}
 _SAYING = (3, 8)
 _SHORT = 2
 _GAP_S = (0.1, 0.4)

@@ -359,7 +359,7 @@ def test_models_are_named_only_where_their_files_come_from_somewhere(
     objects: Sequence[Object], programs: dict[str, Workload], settings: dict[str, Any]
 ) -> None:
     fetched = str([c["args"] for each in workloads(objects) if each.kind == "Job" for c in each.containers])
-    embedded = {"moonshine-tiny-en", "pyannote-community-1", "extractive-lexrank"}
+    embedded = {"base", "moonshine-tiny-en", "pyannote-community-1", "extractive-lexrank"}
     wanted = {*settings["asr"].models, settings["diarize"].model, settings["summarize"].model} - embedded
     for model in wanted:
         assert model in fetched.lower()

@@ -208,7 +208,8 @@ def program(name: str, **settings: str) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     own = {f"{name.upper()}_PORT": str(port), f"{name.upper()}_GRACE_S": "1"}
-    environment = {**os.environ, **own, "ASR_FALLBACK_MODEL": "moonshine-tiny-en", **settings}
+    embedded = {"ASR_MODELS": "moonshine-tiny-en", "ASR_FALLBACK_MODELS": "moonshine-tiny-en"}
+    environment = {**os.environ, **own, **embedded, **settings}
     with subprocess.Popen([sys.executable, "-m", f"services.{name}"], env=environment) as process:
         try:
             yield f"127.0.0.1:{port}"

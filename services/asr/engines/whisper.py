@@ -5,10 +5,9 @@ temperature 0 an utterance's words do not depend on which others share its batch
 Source: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", 2022, section 4.5.
 """
 
-import json
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from faster_whisper import WhisperModel
 from faster_whisper.tokenizer import Tokenizer
 from faster_whisper.transcribe import get_suppressed_tokens
 
-from services.asr.engine import SAMPLE_RATE, EngineLostError, Hypothesis, Utterance
+from services.asr.engine import SAMPLE_RATE, EngineLostError, Hypothesis, Options, Utterance
 from services.asr.engines.whisper_words import cut
 from services.common.errors import Reason, SttError
 from services.common.languages import LANGUAGES
@@ -30,11 +29,18 @@ _TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _BEST_OF = 5
 _MAX_COMPRESSION = 2.4
 _MIN_LOGPROB = -1.0
-_MAX_NO_SPEECH = 0.6
 _MAX_TOKENS = 448
+_MAX_PROMPT_TOKENS = 224
+# The fastest speech in scripts of several tokens a letter; beyond it the decoder is caught in a loop.
+_TOKENS_PER_S, _SPARE_TOKENS = 25, 16
+# Said twice at the end: the fault of short windows.
+_LEAST_REPEATED_WORDS = 2
 _HOP = 160
 _WINDOW_S = 30
-_MAX_LIVE_CHUNK_S = 15.0
+# The silence that a short window has behind the speech; with less, models go on speaking.
+_SILENCE_S = 2
+_MAX_SHORT_CHUNK_S = _MAX_LIVE_CHUNK_S = 15.0
+_LEAST_PROBABILITY = 1e-10
 _OVERLOADED_RETRY_S = 5.0
 _OUT_OF_MEMORY = "out of memory"
 _LOST = ("CUDA failed", "cuBLAS failed", "cuDNN failed")
@@ -56,30 +62,48 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
+class Tuning:
+    """What was measured for one model; else it is as in Whisper's own decoding.
+
+    The encoder hears windows of at least `least_window_s`. What is likelier no speech than `max_no_speech` is none, if
+    its words have less than `min_speech_logprob` on the mean.
+    """
+
+    least_window_s: float = 30.0
+    max_no_speech: float = 0.6
+    min_speech_logprob: float = -1.0
+
+
+UNTUNED = Tuning()
+
+
+@dataclass(frozen=True, slots=True)
 class _Try:
-    """What one temperature gave for an utterance; `is_doubted` where the model took it for no speech at all."""
+    """What one temperature gave for an utterance; `is_silence` where the model took it for no speech at all.
+
+    `ends_twice`: the last words were said before, by speakers who repeat themselves and by models that do not stop.
+    """
 
     temperature: float
     tokens: tuple[int, ...]
     logprob: float
     is_repetitive: bool
-    is_doubted: bool
+    is_silence: bool
+    ends_twice: bool
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer, temperature: float, result: WhisperGenerationResult) -> "_Try":
+    def of(cls, tokenizer: Tokenizer, tuning: Tuning, temperature: float, result: WhisperGenerationResult) -> "_Try":
         """Read the likeliest sequence of a result."""
         said = len(result.sequences_ids[0])
         tokens = [token for token in result.sequences_ids[0] if token < tokenizer.eot]
-        text = tokenizer.decode(tokens).strip().encode()
+        said_text = tokenizer.decode(tokens).strip()
+        text = said_text.encode()
         # The score is a mean over what was said; the end of the text, which is not among it, was said, too.
         logprob = result.scores[0] * said / (said + 1)
         compression = len(text) / len(zlib.compress(text))
-        is_doubted = result.no_speech_prob > _MAX_NO_SPEECH
-        return cls(temperature, tuple(tokens), logprob, compression > _MAX_COMPRESSION, is_doubted)
-
-    @property
-    def is_silence(self) -> bool:
-        return self.is_doubted and self.logprob < _MIN_LOGPROB
+        is_silence = result.no_speech_prob > tuning.max_no_speech and logprob < tuning.min_speech_logprob
+        is_repetitive = compression > _MAX_COMPRESSION
+        return cls(temperature, tuple(tokens), logprob, is_repetitive, is_silence, _ends_twice(said_text))
 
     @property
     def fails(self) -> bool:
@@ -93,13 +117,20 @@ class _Try:
 class Whisper:
     """A Whisper model of any size, multilingual or English."""
 
-    def __init__(self, model_id: str, folder: Path, running: Running) -> None:
-        """Load the CTranslate2 model in `folder`. Raises RuntimeError or OSError where it cannot be loaded."""
+    def __init__(
+        self, model_id: str, files: Path | Mapping[str, bytes], running: Running, tuning: Tuning = UNTUNED
+    ) -> None:
+        """Load the CTranslate2 model of `files`: a folder, or the files' content by name.
+
+        Raises RuntimeError or OSError where it cannot be loaded.
+        """
         self.id = model_id
+        self._tuning = tuning
         self.max_batch = running.max_batch
         self._beam_size = running.beam_size
         self._model = WhisperModel(
-            str(folder),
+            str(files) if isinstance(files, Path) else model_id,
+            files=None if isinstance(files, Path) else dict(files),
             device=running.device,
             compute_type=running.compute_type,
             cpu_threads=1,
@@ -108,36 +139,48 @@ class Whisper:
         )
         self._extract = self._model.feature_extractor
         self.languages = tuple(LANGUAGES) if self._model.model.is_multilingual else ("en",)
-        self.max_chunk_s = float(self._extract.chunk_length)
+        # In short windows short pieces cost less, and who speaks changes less often in them.
+        self.max_chunk_s = (
+            _MAX_SHORT_CHUNK_S if tuning.least_window_s < _WINDOW_S else float(self._extract.chunk_length)
+        )
         self.max_live_chunk_s = min(self.max_chunk_s, _MAX_LIVE_CHUNK_S)
-        self._encodes_short = _encodes_short(folder)
         self._tokenizers: dict[str, Tokenizer] = {}
         # For what depends on no language; made whole now, since threads share it later.
         self._any_tokenizer = self._tokenizer(self.languages[0])
         self._suppressed = get_suppressed_tokens(self._any_tokenizer, [-1])
 
     def decode(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
-        """Transcribe; see `Engine.decode`."""
-        hypotheses: list[Hypothesis] = [Hypothesis(())] * len(utterances)
-        for frames, places in self._alike(utterances):
-            group = [utterances[place] for place in places]
-            for place, hypothesis in zip(places, self._decode_safely(group, frames), strict=True):
-                hypotheses[place] = hypothesis
-        return hypotheses
+        """Transcribe; see `Engine.decode`. What does not convince in a short window is heard again in a full one."""
+        hypotheses: list[Hypothesis | None] = [None] * len(utterances)
+        for is_short in (True, False):
+            left = [place for place, hypothesis in enumerate(hypotheses) if hypothesis is None]
+            for frames, places in self._alike(utterances, left, is_short=is_short):
+                group = [utterances[place] for place in places]
+                for place, hypothesis in zip(places, self._decode_safely(group, frames), strict=True):
+                    hypotheses[place] = hypothesis
+        return [hypothesis or Hypothesis(()) for hypothesis in hypotheses]
 
-    def _alike(self, utterances: Sequence[Utterance]) -> Iterator[tuple[int, list[int]]]:
+    def _alike(
+        self, utterances: Sequence[Utterance], left: Sequence[int], *, is_short: bool
+    ) -> Iterator[tuple[int, list[int]]]:
         """Yield the encoder's input lengths, in frames of 10 ms, with the places of the utterances of each.
 
-        Padded to the longest of a batch, the shorter ones would sound different in every company.
+        Padded to the longest of a batch, the shorter ones would sound different in every company. What is generated
+        together has prompts of one length.
         """
-        places: dict[tuple[int, bool], list[int]] = {}
-        for place, utterance in enumerate(utterances):
-            seconds = math.ceil(len(utterance.samples) / SAMPLE_RATE) if self._encodes_short else _WINDOW_S
-            places.setdefault((seconds * SAMPLE_RATE // _HOP, utterance.interim), []).append(place)
-        for (frames, _), group in places.items():
+        places: dict[tuple[int, bool, int], list[int]] = {}
+        for place in left:
+            utterance = utterances[place]
+            seconds = _WINDOW_S
+            if is_short:
+                speech_s = len(utterance.samples) / SAMPLE_RATE
+                seconds = min(_WINDOW_S, max(math.ceil(self._tuning.least_window_s), math.ceil(speech_s) + _SILENCE_S))
+            key = seconds * SAMPLE_RATE // _HOP, utterance.interim, len(self._context(utterance.options))
+            places.setdefault(key, []).append(place)
+        for (frames, *_), group in places.items():
             yield frames, group
 
-    def _decode_safely(self, utterances: Sequence[Utterance], frames: int) -> list[Hypothesis]:
+    def _decode_safely(self, utterances: Sequence[Utterance], frames: int) -> list[Hypothesis | None]:
         """Transcribe; what there is no memory for together is tried one by one."""
         try:
             return self._decode(utterances, frames)
@@ -152,8 +195,8 @@ class Whisper:
                 raise EngineLostError(self.id) from error
             raise
 
-    def _decode(self, utterances: Sequence[Utterance], frames: int) -> list[Hypothesis]:
-        """Transcribe utterances which the encoder takes as `frames` frames."""
+    def _decode(self, utterances: Sequence[Utterance], frames: int) -> list[Hypothesis | None]:
+        """Transcribe utterances which the encoder takes as `frames` frames; None for what needs the full window."""
         model = self._model.model
         heard = model.encode(StorageView.from_array(self._features(utterances, frames)))
         languages = [(utterance.language, 0.0) for utterance in utterances]
@@ -162,10 +205,16 @@ class Whisper:
         unknown = [place for place, (language, _) in enumerate(languages) if not language]
         if unknown:
             for place, best in zip(unknown, model.detect_language(_rows(heard, unknown)), strict=True):
-                languages[place] = _likeliest(best)
-        prompts = [self._prompt(language) for language, _ in languages]
-        tries = self._search(heard, utterances, prompts)
-        hypotheses = [Hypothesis((), language=language, certainty=certainty) for language, certainty in languages]
+                languages[place] = _likeliest(best, utterances[place].options.languages)
+        prompts = [
+            self._prompt(language, utterance.options)
+            for utterance, (language, _) in zip(utterances, languages, strict=True)
+        ]
+        tries = self._search(heard, utterances, prompts, is_full=frames == _WINDOW_S * SAMPLE_RATE // _HOP)
+        hypotheses: list[Hypothesis | None] = [
+            None if found is None else Hypothesis((), language=language, certainty=certainty)
+            for found, (language, certainty) in zip(tries, languages, strict=True)
+        ]
         said = {place: found for place, found in enumerate(tries) if found is not None and found.tokens}
         # The alignment takes one language at a time.
         for language in {languages[place][0] for place in said}:
@@ -176,60 +225,88 @@ class Whisper:
             aligned = model.align(_rows(heard, places), tokenizer.sot_sequence, tokens, sizes)
             for place, found in zip(places, aligned, strict=True):
                 words, spans = cut(tokenizer, said[place].tokens, found.text_token_probs, found.alignments)
-                temperature = said[place].temperature
-                hypotheses[place] = replace(hypotheses[place], words=words, spans=spans, temperature=temperature)
+                certainty, temperature = languages[place][1], said[place].temperature
+                hypotheses[place] = Hypothesis(words, (), spans, language, certainty, temperature)
         return hypotheses
 
     def _search(
-        self, heard: StorageView, utterances: Sequence[Utterance], prompts: Sequence[list[int]]
+        self, heard: StorageView, utterances: Sequence[Utterance], prompts: Sequence[list[int]], *, is_full: bool
     ) -> list[_Try | None]:
-        """Return for each utterance what the first temperature gave that convinces; None where nobody speaks.
+        """Return for each utterance what the first temperature gave that convinces; without tokens where nobody speaks.
 
-        Where none convinces it is the likeliest try, unless more is being spoken: then it is nothing yet.
+        Where none convinces it is the likeliest try; where more is being spoken, nothing yet. In a window that is not
+        full there is one temperature, and what does not convince at it is None.
         """
         found: list[_Try | None] = [None] * len(utterances)
         left = list(range(len(utterances)))
         tries: dict[int, list[_Try]] = {place: [] for place in left}
         for temperature in _TEMPERATURES:
             beam_size = 1 if utterances[left[0]].interim else self._beam_size
-            results = self._generate(_rows(heard, left), [prompts[place] for place in left], temperature, beam_size)
+            longest = max(len(utterances[place].samples) for place in left) / SAMPLE_RATE
+            results = self._generate(
+                _rows(heard, left), [prompts[place] for place in left], temperature, beam_size, longest
+            )
             for place, attempt in zip(left, results, strict=True):
                 tries[place].append(attempt)
-                if attempt.convinces:
+                if attempt.convinces and (is_full or not attempt.ends_twice):
                     found[place] = attempt
-            left = [place for place in left if tries[place][-1].fails and not utterances[place].interim]
-            if not left:
+                elif attempt.is_silence or utterances[place].interim:
+                    found[place] = replace(attempt, tokens=())
+            left = [place for place in left if found[place] is None]
+            if not left or not is_full:
                 return found
         for place in left:
             found[place] = max(tries[place], key=lambda attempt: (not attempt.is_repetitive, attempt.logprob))
         return found
 
-    def _generate(self, heard: StorageView, prompts: list[list[int]], temperature: float, beam_size: int) -> list[_Try]:
+    def _generate(
+        self, heard: StorageView, prompts: list[list[int]], temperature: float, beam_size: int, speech_s: float
+    ) -> list[_Try]:
         sampling = {"num_hypotheses": _BEST_OF, "sampling_topk": 0, "sampling_temperature": temperature}
+        most = len(prompts[0]) + math.ceil(speech_s * _TOKENS_PER_S) + _SPARE_TOKENS
         results = self._model.model.generate(
             heard,
             prompts,
-            max_length=_MAX_TOKENS,
+            max_length=min(_MAX_TOKENS, most),
             return_scores=True,
             return_no_speech_prob=True,
             suppress_blank=True,
             suppress_tokens=self._suppressed,
             **({"beam_size": 1, **sampling} if temperature else {"beam_size": beam_size}),
         )
-        return [_Try.of(self._any_tokenizer, temperature, result) for result in results]
+        return [_Try.of(self._any_tokenizer, self._tuning, temperature, result) for result in results]
 
     def _features(self, utterances: Sequence[Utterance], frames: int) -> Features:
-        """Return the log-mel features, (utterances, mels, frames), zeros behind each utterance's end."""
+        """Return the log-mel features, (utterances, mels, frames).
+
+        Behind an utterance a full window has zeros, as everybody gives them, and a short one what lies half-way between
+        them and silence: after zeros short utterances are said twice, after silence more is misheard.
+        """
         features = np.zeros((len(utterances), self._model.model.n_mels, frames), np.float32)
+        is_full = frames == _WINDOW_S * SAMPLE_RATE // _HOP
         for row, utterance in zip(features, utterances, strict=True):
             # The last frame is the padding's.
             mel = self._extract(utterance.samples.astype(np.float32) / 32768.0)[:, :-1][:, :frames]
+            if not is_full:
+                row[:] = mel.min(initial=0.0) / 2
             row[:, : mel.shape[1]] = mel
         return features
 
-    def _prompt(self, language: str) -> list[int]:
+    def _prompt(self, language: str, options: Options) -> list[int]:
         tokenizer = self._tokenizer(language)
-        return [*tokenizer.sot_sequence, tokenizer.no_timestamps]
+        task = tokenizer.translate if options.translate else tokenizer.transcribe
+        start = [task if token == tokenizer.transcribe else token for token in tokenizer.sot_sequence]
+        return [*self._context(options), *start, tokenizer.no_timestamps]
+
+    def _context(self, options: Options) -> list[int]:
+        """Return the tokens of the text that the speech is said to follow: the keywords, then the prompt's end."""
+        if not options.prompt and not options.keywords:
+            return []
+        tokenizer = self._any_tokenizer
+        keywords = tokenizer.encode(" " + ", ".join(options.keywords))[:_MAX_PROMPT_TOKENS] if options.keywords else []
+        prompt = tokenizer.encode(" " + options.prompt.strip()) if options.prompt else []
+        room = _MAX_PROMPT_TOKENS - len(keywords)
+        return [tokenizer.sot_prev, *keywords, *prompt[max(0, len(prompt) - room) :]]
 
     def _tokenizer(self, language: str) -> Tokenizer:
         if language not in self._tokenizers:
@@ -238,10 +315,21 @@ class Whisper:
         return self._tokenizers[language]
 
 
-def _likeliest(marks: Sequence[tuple[str, float]]) -> tuple[str, float]:
-    """Return the likeliest language that callers can name, with its probability; `marks` begin with the likeliest."""
-    languages = ((mark.strip("<|>"), probability) for mark, probability in marks)
-    return next((code, probability) for code, probability in languages if code in LANGUAGES)
+def _likeliest(marks: Sequence[tuple[str, float]], allowed: Sequence[str]) -> tuple[str, float]:
+    """Return the likeliest language that is allowed (all that callers can name, where none is), with its probability.
+
+    `marks` begin with the likeliest. Among those that are allowed the probabilities sum up to 1.
+    """
+    languages = [(mark.strip("<|>"), probability) for mark, probability in marks]
+    possible = [pair for pair in languages if pair[0] in (allowed or LANGUAGES)]
+    code, probability = possible[0]
+    return code, probability / max(sum(each for _, each in possible), _LEAST_PROBABILITY)
+
+
+def _ends_twice(text: str) -> bool:
+    """Return whether the last words, at least two, stand twice in a row."""
+    words = ["".join(filter(str.isalnum, word)) for word in text.casefold().split()]
+    return any(words[-size:] == words[-2 * size : -size] for size in range(_LEAST_REPEATED_WORDS, len(words) // 2 + 1))
 
 
 def _rows(heard: StorageView, places: Sequence[int]) -> StorageView:
@@ -252,11 +340,3 @@ def _rows(heard: StorageView, places: Sequence[int]) -> StorageView:
     states = heard if heard.device == "cpu" else heard.to_device(Device.cpu)
     states = states.to(DataType.float32) if states.dtype == DataType.bfloat16 else states
     return StorageView.from_array(np.array(states)[list(places)])
-
-
-def _encodes_short(folder: Path) -> bool:
-    """Return whether the model was trained with less silence than 30 s of padding, by its preprocessor's config."""
-    try:
-        return bool(json.loads((folder / "preprocessor_config.json").read_text()).get("encode_short", False))
-    except FileNotFoundError:
-        return False

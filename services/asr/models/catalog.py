@@ -1,4 +1,4 @@
-"""The models that callers may name: the contract's, the embedded one, and whatever folders of MODEL_DIR hold.
+"""The models that callers may name: the contract's, the embedded ones, and whatever folders of MODEL_DIR hold.
 
 What their files are like is `store`'s business, which of them are loaded `keeper`'s.
 """
@@ -9,13 +9,16 @@ from enum import Enum, auto
 from pathlib import Path
 
 from services.asr.engines import EMBEDDED_ID
-from services.asr.models import weights
+from services.asr.engines.whisper import UNTUNED, Tuning
+from services.asr.models import weights, wheels
 from services.asr.models.weights import Weights
 from services.common.languages import LANGUAGES
 
 WEIGHTS = "model.bin"
 # Millions of numbers; small has 244, medium 769, large-v3-turbo 809, large-v3 1,550.
 _VERY_FAST, _FAST = 300, 900
+# The decoder of large-v3-turbo, which was never taught to translate: its layers and their width.
+_TURBO = 4, 1280
 
 
 class Speed(Enum):
@@ -30,8 +33,9 @@ class Speed(Enum):
 class Model:
     """A model that callers may name.
 
-    A Whisper model's files are in a `repository` of the hub, or in a `folder` of their own; the embedded model has
-    neither.
+    A Whisper model's files are in a `repository` of the hub, or in a `folder` of their own, or in `wheels` that are
+    installed; the embedded model has neither. `tuning` is what was measured for it, `keeps_up_live` that on a CPU its
+    interim text and segments come in time.
     """
 
     id: str
@@ -41,15 +45,31 @@ class Model:
     description: str
     repository: str = ""
     folder: Path | None = None
+    wheels: tuple[str, ...] = ()
+    translates: bool = False
+    keeps_up_live: bool = False
+    tuning: Tuning = UNTUNED
 
     @property
     def is_embedded(self) -> bool:
-        """Whether it comes with the software."""
+        """Whether it is the one that is no Whisper and comes with the software."""
         return not self.repository and self.folder is None
+
+    @property
+    def detects_languages(self) -> bool:
+        """Whether it can find out which language is spoken."""
+        return len(self.languages) > 1
 
 
 _WHISPER = tuple(LANGUAGES)
-EMBEDDED = Model(EMBEDDED_ID, "Moonshine Tiny", ("en",), Speed.VERY_FAST, "English; comes with the software, on CPUs.")
+EMBEDDED = Model(
+    EMBEDDED_ID,
+    "Moonshine Tiny",
+    ("en",),
+    Speed.VERY_FAST,
+    "English; comes with the software, on CPUs.",
+    keeps_up_live=True,
+)
 _CATALOG = (
     Model(
         "large-v3-turbo",
@@ -66,6 +86,7 @@ _CATALOG = (
         Speed.STANDARD,
         "The most accurate.",
         "Systran/faster-whisper-large-v3",
+        translates=True,
     ),
     Model(
         "medium",
@@ -74,9 +95,27 @@ _CATALOG = (
         Speed.FAST,
         "A middle way between accuracy and size.",
         "Systran/faster-whisper-medium",
+        translates=True,
     ),
     Model(
-        "small", "Whisper Small", _WHISPER, Speed.VERY_FAST, "Small and multilingual.", "Systran/faster-whisper-small"
+        "small",
+        "Whisper Small",
+        _WHISPER,
+        Speed.VERY_FAST,
+        "Small and multilingual.",
+        "Systran/faster-whisper-small",
+        translates=True,
+    ),
+    Model(
+        "base",
+        "Whisper Base",
+        _WHISPER,
+        Speed.VERY_FAST,
+        "The smallest multilingual one; comes with the software.",
+        "Systran/faster-whisper-base",
+        wheels=wheels.WHEELS,
+        translates=True,
+        tuning=Tuning(least_window_s=10.0, max_no_speech=0.5, min_speech_logprob=-0.5),
     ),
     EMBEDDED,
 )
@@ -121,4 +160,12 @@ def _found(folder: Path, known: Model | None) -> Model:
     millions = found.numbers / 1e6
     speed = Speed.VERY_FAST if millions < _VERY_FAST else Speed.FAST if millions < _FAST else Speed.STANDARD
     languages = _WHISPER if found.is_multilingual else ("en",)
-    return Model(folder.name, folder.name, languages, speed, "A model of this installation.", folder=folder)
+    return Model(
+        folder.name,
+        folder.name,
+        languages,
+        speed,
+        "A model of this installation.",
+        folder=folder,
+        translates=found.is_multilingual and (found.decoder_layers, found.width) != _TURBO,
+    )

@@ -13,9 +13,9 @@ from typing import Protocol
 
 import structlog
 
-from services.asr.engine import Engine, EngineLostError
+from services.asr.engine import Engine, EngineLostError, Options
 from services.asr.models.catalog import Model
-from services.asr.models.choice import Choice, check, choose, choose_instead, knows
+from services.asr.models.choice import DEFAULT, Choice, check, choose, language_unavailable, preference, suits
 from services.asr.scheduler import Scheduler
 from services.common.errors import Reason, SttError
 from services.common.tasks import in_background
@@ -100,7 +100,8 @@ class Keeper:
     """The models of one service; use as an async context manager.
 
     `models` are all that may be named. Of them `at_start` are loaded, and loaded again whenever they fail; `on_demand`
-    when they are asked for. `fallback`, one of `at_start`, answers for what is not loaded; empty: nothing does.
+    when they are asked for. `default` answers where no model is named, `fallbacks` for what is not loaded: the first of
+    them that can, and all are among `at_start`.
     """
 
     def __init__(
@@ -111,13 +112,15 @@ class Keeper:
         *,
         at_start: Sequence[str],
         on_demand: Sequence[str],
-        fallback: str,
+        default: Sequence[str],
+        fallbacks: Sequence[str],
     ) -> None:
         self.models = models
         self._loader = loader
         self._limits = limits
         self._at_start = tuple(dict.fromkeys(at_start))
-        self._fallback = fallback
+        self._default = tuple(default)
+        self._fallbacks = tuple(fallbacks)
         self._slots = {model: _Slot(models[model]) for model in (*at_start, *on_demand)}
         self._one_load = asyncio.Lock()
         self._keeping: list[asyncio.Task[None]] = []
@@ -157,23 +160,14 @@ class Keeper:
         return any(slot.was_lost and slot.failures >= _HOPELESS_FAILURES for slot in self._slots.values())
 
     @asynccontextmanager
-    async def use(self, model: str, language: str, *, wait_s: float) -> AsyncIterator[Use]:
-        """Give what answers a request for `model` and `language` (a code, or "auto", or empty for that).
+    async def use(self, model: str, options: Options, *, live: bool, wait_s: float) -> AsyncIterator[Use]:
+        """Give what answers a request for `model`, or for any where it is empty, with such options.
 
         What is being loaded is waited for so long. While it is used, it stays loaded.
         Raises SttError: INVALID_REQUEST, UNKNOWN_MODEL, UNSUPPORTED_LANGUAGE, MODEL_UNAVAILABLE, LANGUAGE_UNAVAILABLE.
         """
-        asked = check(self.models, model, language)
         async with AsyncExitStack() as stack:
-            choice = choose(asked, language)
-            try:
-                slot = await stack.enter_async_context(self._loaded(asked, wait_s))
-            except SttError:
-                fallback = self.models.get(self._fallback)
-                if fallback is None or fallback is asked or (model in self._slots and not knows(fallback, language)):
-                    raise
-                choice = choose_instead(fallback, asked, language)
-                slot = await stack.enter_async_context(self._loaded(fallback, wait_s))
+            slot, choice = await self._first_loaded(stack, model, options, live=live, wait_s=wait_s)
             engine = slot.engine
             assert engine is not None
             try:
@@ -185,6 +179,38 @@ class Keeper:
                     self._fail(slot, error)
                     slot.lost.set()
                 raise
+
+    async def _first_loaded(
+        self, stack: AsyncExitStack, model: str, options: Options, *, live: bool, wait_s: float
+    ) -> tuple[_Slot, Choice]:
+        """Enter the use of the first model that can answer; see `use`."""
+        named = check(self.models, model, options)
+        asked = named or self.models[DEFAULT]
+        first = [asked] if named or asked.id in self._slots else []
+        others: dict[str, Model] = {}
+        for group in (() if named else self._default, self._fallbacks):
+            models = [self.models[each] for each in group]
+            models.sort(key=lambda each: preference(each, options, live_on_cpu=live and self._is_on_cpu(each)))
+            others |= {each.id: each for each in models}
+        able = [each for each in others.values() if each is not asked and suits(each, options)]
+        # What is not loaded now is waited for only where nothing that finds out the language is.
+        able.sort(key=lambda each: (preference(each, options, live_on_cpu=False), not self.available(each.id)))
+        give_up_at = self._now() + wait_s
+        failure: SttError | None = None
+        for each in (*(each for each in first if suits(each, options)), *able):
+            try:
+                slot = await stack.enter_async_context(self._loaded(each, max(0.0, give_up_at - self._now())))
+            except SttError as error:
+                failure = failure or error
+            else:
+                is_instead = each is not asked and suits(asked, options)
+                return slot, choose(each, options, asked.id if is_instead else "")
+        if others and not able and asked.id not in self._slots:
+            raise language_unavailable(options, tuple(others.values()))
+        raise failure or language_unavailable(options, tuple(others.values()))
+
+    def _is_on_cpu(self, model: Model) -> bool:
+        return self._loader.scheduler(model).device == "cpu"
 
     @asynccontextmanager
     async def _loaded(self, model: Model, wait_s: float) -> AsyncIterator[_Slot]:

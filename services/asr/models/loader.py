@@ -3,6 +3,7 @@
 import ctypes
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,8 +11,8 @@ from services.asr.device import Device
 from services.asr.engine import SAMPLE_RATE, Engine, Utterance
 from services.asr.engines.moonshine import Moonshine, bundled_model_dir
 from services.asr.engines.whisper import Running, Whisper
-from services.asr.models import store, weights
-from services.asr.models.catalog import WEIGHTS, Model
+from services.asr.models import store
+from services.asr.models.catalog import Model
 from services.asr.scheduler import Scheduler
 from services.common import hub_cache
 
@@ -26,13 +27,18 @@ class DeviceLoader:
         schedulers: dict[str, Scheduler],
         *,
         confidence_floor: float,
+        least_window_s: float = 0.0,
         command: Sequence[str] = (sys.executable, "-m", "services.asr.models", "pull"),
     ) -> None:
-        """Run Whisper on `device` as `running` says; `schedulers` are by kind of device."""
+        """Run Whisper on `device` as `running` says; `schedulers` are by kind of device.
+
+        `least_window_s` replaces what was measured for each model; 0 leaves it.
+        """
         self._device = device
         self._running = running
         self._schedulers = schedulers
         self._confidence_floor = confidence_floor
+        self._least_window_s = least_window_s
         self._command = command
 
     async def fetch(self, model: Model) -> None:
@@ -41,15 +47,15 @@ class DeviceLoader:
 
     def is_here(self, model: Model) -> bool:
         """Return whether the model's files are here; those of a folder that was given are what they are."""
-        return model.is_embedded or model.folder is not None or store.find(model) is not None
+        return model.is_embedded or store.is_here(model)
 
     def need_mib(self, model: Model) -> float:
         """Return the memory that the model takes once it is loaded; the embedded one is too small to count."""
         if model.is_embedded:
             return 0.0
         running = self._running
-        found = weights.read(store.found(model) / WEIGHTS)
-        return found.loaded_mib(running.compute_type, running.workers * running.max_batch)
+        weights = store.weights_of(model)
+        return weights.loaded_mib(running.compute_type, running.workers * running.max_batch)
 
     def free_mib(self) -> float:
         """Return the memory that is left for models."""
@@ -61,7 +67,10 @@ class DeviceLoader:
         if model.is_embedded:
             engine = Moonshine(bundled_model_dir(), confidence_floor=self._confidence_floor)
         else:
-            engine = Whisper(model.id, store.found(model), self._running)
+            tuning = model.tuning
+            if self._least_window_s:
+                tuning = replace(tuning, least_window_s=self._least_window_s)
+            engine = Whisper(model.id, store.files(model), self._running, tuning)
         engine.decode([Utterance(np.zeros(SAMPLE_RATE, np.int16), engine.languages[0])])
         return engine
 

@@ -1,10 +1,11 @@
 """Where a recognition model's files are, and whether they are whole; how they come from a hub is `hub_cache`'s."""
 
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from services.asr.models import weights
+from services.asr.models import weights, wheels
 from services.asr.models.catalog import WEIGHTS, Model
 from services.common import hub_cache
 
@@ -31,14 +32,37 @@ def find(model: Model) -> Path | None:
     return None if folder is None or problem(folder) else folder
 
 
-def found(model: Model) -> Path:
-    """Return the folder of a model's files. Raises FileNotFoundError, ValueError: not here, not whole."""
+def is_here(model: Model) -> bool:
+    """Return whether a model's files are here; those of a folder that was given are what they are."""
+    return model.folder is not None or find(model) is not None or comes_in_wheels(model)
+
+
+def comes_in_wheels(model: Model) -> bool:
+    """Return whether a model's files are those of installed wheels: no folder of them goes first."""
+    return bool(model.wheels) and model.folder is None and find(model) is None and wheels.are_here()
+
+
+def files(model: Model) -> Path | dict[str, bytes]:
+    """Return the folder of a model's files, or their content by name where they are in wheels.
+
+    Raises FileNotFoundError, ValueError: not here, not whole.
+    """
+    if comes_in_wheels(model):
+        return wheels.read()
     folder = folder_of(model)
     if folder is None:
         raise FileNotFoundError(f"The files of {model.id} are not here.")
     if reason := problem(folder):
         raise ValueError(f"{folder}: {reason}")
     return folder
+
+
+def weights_of(model: Model) -> weights.Weights:
+    """Return what a model's weights say of themselves. Raises FileNotFoundError, ValueError: not here, not whole."""
+    found = files(model)
+    if isinstance(found, Path):
+        return weights.read(found / WEIGHTS)
+    return weights.parse(BytesIO(found[WEIGHTS]), WEIGHTS)
 
 
 def problem(folder: Path) -> str | None:
@@ -70,8 +94,14 @@ def weights_mib(folder: Path) -> float:
 
 
 def verify(model: Model) -> list[str]:
-    """Return what is wrong with a model's files, a sentence each; reads all that came from a hub."""
+    """Return what is wrong with a model's files, a sentence each; reads all that came from a hub or in wheels."""
     folder = folder_of(model)
+    if model.wheels and (folder is None or comes_in_wheels(model)):
+        try:
+            wheels.read()
+        except (FileNotFoundError, ValueError) as error:
+            return [str(error)]
+        return []
     if folder is None:
         return [] if model.is_embedded else ["Its files are not here."]
     if reason := problem(folder):

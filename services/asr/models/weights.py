@@ -62,21 +62,26 @@ def read(path: Path) -> Weights:
     Raises OSError where it cannot be read, and ValueError, a sentence, where it is not a whole Whisper model.
     """
     with path.open("rb") as file:
-        size_bytes = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        if not size_bytes:
-            raise ValueError(f"{path.name} is empty.")
-        try:
-            (number,) = _unpack(file, "I")
-            if number not in (_FORMAT, *_LATER_FORMATS) or _string(file) != _ARCHITECTURE:
-                raise ValueError(f"{path.name} is not a Whisper model of CTranslate2.")
-            if number in _LATER_FORMATS:  # whether it can be read is for CTranslate2 to say
-                return Weights(size_bytes // 2)
-            weights = _variables(file)
-        except struct.error:
-            raise ValueError(f"{path.name} is cut off.") from None
-        if file.tell() != size_bytes:
-            raise ValueError(f"{path.name} goes on after its end.")
+        return parse(file, path.name)
+
+
+def parse(file: BinaryIO, name: str) -> Weights:
+    """Read what a file says of itself, called `name` in errors; see `read`."""
+    size_bytes = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if not size_bytes:
+        raise ValueError(f"{name} is empty.")
+    try:
+        (number,) = _unpack(file, "I")
+        if number not in (_FORMAT, *_LATER_FORMATS) or _string(file) != _ARCHITECTURE:
+            raise ValueError(f"{name} is not a Whisper model of CTranslate2.")
+        if number in _LATER_FORMATS:  # whether it can be read is for CTranslate2 to say
+            return Weights(size_bytes // 2)
+        weights = _variables(file)
+    except struct.error:
+        raise ValueError(f"{name} is cut off.") from None
+    if file.tell() != size_bytes:
+        raise ValueError(f"{name} goes on after its end.")
     return weights
 
 
