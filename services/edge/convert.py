@@ -65,6 +65,7 @@ def diarized(turns: Sequence[Turn], finished: diarize_pb2.DiarizeFinished) -> Di
 def summarize_request(text: str, style: Style) -> summarize_pb2.SummarizeRequest:
     """Write what to summarize."""
     return summarize_pb2.SummarizeRequest(text=text, style=_STYLES[style])
+        language=message.language,
 
 
 def summary(text: str, finished: summarize_pb2.SummarizeFinished) -> Summary:

@@ -17,7 +17,9 @@ from services.common.settings import GrpcSettings
 SAMPLE_BYTES_PER_S = 32_000
 
 
-def segment(start_s: float, *words: str, word_s: float = 0.3, confidence: float = 0.9) -> asr_pb2.Segment:
+def segment(
+    start_s: float, *words: str, word_s: float = 0.3, confidence: float = 0.9, language: str = ""
+) -> asr_pb2.Segment:
     """Words one after the other, without gaps; a `+` attaches a word to the one before it."""
     return asr_pb2.Segment(
         start_s=start_s,
@@ -35,6 +37,7 @@ def segment(start_s: float, *words: str, word_s: float = 0.3, confidence: float 
             for i, word in enumerate(words)
         ],
         timing=asr_pb2.TIMING_ALIGNED,
+        language=language,
     )
 
 
@@ -115,6 +118,8 @@ class FakeLiveAsr(FakeAsr):
         self.word = "word"
 
     @property
+        self.language = "en"
+        self.last_warnings: list[str] = []
     def running(self) -> int:
         return sum(not session.ended.is_set() for session in self.sessions)
 
@@ -125,7 +130,7 @@ class FakeLiveAsr(FakeAsr):
         return self.sessions[number - 1]
 
     async def Transcribe(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # type: ignore[override]
-        session = FakeSession(await _config(request_iterator), self.word, self.words_per_s)
+        session = FakeSession(await _config(request_iterator), self.word, self.words_per_s, self.language)
         async with self.began:
             self.sessions.append(session)
             self.began.notify_all()
@@ -162,13 +167,14 @@ class FakeLiveAsr(FakeAsr):
 class FakeSession:
     """What one live session was told."""
 
-    def __init__(self, config: asr_pb2.TranscribeConfig, word: str, words_per_s: int) -> None:
+    def __init__(self, config: asr_pb2.TranscribeConfig, word: str, words_per_s: int, language: str) -> None:
         self.config = config
         self.pcm = bytearray()
         self.flushes = 0
         self.ended = asyncio.Event()
         self._word = word
         self._words_per_s = words_per_s
+        self._language = language
         self._heard_s = 0
         self._final_s = 0
 
@@ -189,7 +195,7 @@ class FakeSession:
         return [f"{self._word}{number}" for number in range(self._final_s * rate + 1, self._heard_s * rate + 1)]
 
     def _finalize(self) -> asr_pb2.TranscribeResponse:
-        said = segment(self._final_s, *self._words(), word_s=1 / self._words_per_s)
+        said = segment(self._final_s, *self._words(), word_s=1 / self._words_per_s, language=self._language)
         self._final_s = self._heard_s
         return asr_pb2.TranscribeResponse(segment=said)
 

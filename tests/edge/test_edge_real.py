@@ -72,7 +72,7 @@ async def test_a_dialogue_comes_back_with_its_two_speakers(real_edge: Edge, dial
         assert segment["start"] == segment["words"][0]["start"]
         assert segment["end"] == segment["words"][-1]["end"]
     words = [w for s in content["segments"] for w in s["words"]]
-    assert all(set(w) == {"word", "start", "end"} and w["start"] <= w["end"] for w in words)
+    assert all(set(w) == {"word", "start", "end", "confidence"} and w["start"] <= w["end"] for w in words)
     assert all(before["end"] <= after["start"] for before, after in pairwise(words))
     assert words[-1]["end"] <= content["duration"]
 

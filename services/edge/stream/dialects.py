@@ -15,7 +15,7 @@ from services.edge import errors, formats
 from services.edge.engine import Partial, Recognized, Started
 from services.edge.errors import invalid
 from services.edge.stream.speakers import Named
-from services.edge.transcript import Segment, join
+from services.edge.transcript import Segment, join, join_segments
 
 Message = dict[str, Any]
 
@@ -78,14 +78,10 @@ class Dialect:
             return {"type": "partial", "text": "", "partial": self._interim}
         return {"type": "partial", "text": self._interim}
 
-    def transcript(self, segment: Segment, language: str) -> Message:
-        """Return a finalized segment, one of `pieces`; `language` is there where it was chosen, not to be found out."""
+    def transcript(self, segment: Segment) -> Message:
+        """Return a finalized segment, one of `pieces`."""
         self._interim = ""
-        return {
-            **self._update("transcript", segment.text),
-            **({} if language == "auto" else {"language": language}),
-            **formats.segment_to_json(segment),
-        }
+        return {**self._update("transcript", segment.text), **formats.segment_to_json(segment)}
 
     def speakers(self, named: Sequence[Named]) -> Iterator[Message]:
         """Yield who says which segments; no message for none, several where one could not hold them."""
@@ -138,11 +134,11 @@ class Sdk(Dialect):
         super().__init__()
         self._told: list[Segment] = []
 
-    def transcript(self, segment: Segment, language: str) -> Message:
+    def transcript(self, segment: Segment) -> Message:
         """Return a finalized segment, and keep its text."""
         # Of its words only the first matters for the whole text: it tells whether a space stands before it.
         self._told.append(replace(segment, words=segment.words[:1]))
-        return super().transcript(segment, language)
+        return super().transcript(segment)
 
     def closing(self, recognized: Recognized | None) -> Message:
         """Return the whole text, and what else is known at the end."""
@@ -154,7 +150,7 @@ class Sdk(Dialect):
                 "model": recognized.model,
                 "warnings": list(recognized.warnings),
             }
-        return {"type": "final", "final": True, "is_final": True, "text": join(self._told), **known}
+        return {"type": "final", "final": True, "is_final": True, "text": join_segments(self._told), **known}
 
 
 def open_session(frame: str | bytes) -> Opening:

@@ -150,7 +150,7 @@ class Session:
                         await self._peer.send_message(dialect.partial(event))
                     case Segment():
                         for piece in pieces(event):
-                            await self._tell(piece, dialect.transcript(piece, params.language))
+                            await self._tell(piece, dialect.transcript(piece))
         raise AssertionError("recognition ends with Recognized or an error")
 
     async def _tell(self, segment: Segment, message: Message) -> None:

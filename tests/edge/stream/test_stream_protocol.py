@@ -77,19 +77,32 @@ async def test_a_transcript_has_its_times_words_and_language(connect: Connect) -
         "type": "transcript",
         "text": words(1, 2),
         "partial": "",
-        "language": "en",
         "start": 0.0,
         "end": 2.0,
         "confidence": 0.9,
-        "words": [{"word": "word1", "start": 0.0, "end": 1.0}, {"word": "word2", "start": 1.0, "end": 2.0}],
+        "words": [
+            {"word": "word1", "start": 0.0, "end": 1.0, "confidence": 0.9},
+            {"word": "word2", "start": 1.0, "end": 2.0, "confidence": 0.9},
+        ],
+        "language": "en",
     }
 
 
-async def test_the_language_is_not_claimed_to_be_known_where_it_was_left_open(connect: Connect) -> None:
+async def test_a_transcript_has_the_language_that_was_heard_also_where_it_was_left_open(
+    connect: Connect, asr: FakeLiveAsr
+) -> None:
+    asr.language = "sv"
     client = await connect()
     await client.say({"model": "fake-en"}, SECOND * 2)
     assert "language" not in await client.hear_until(type="transcript")
 
+    assert (await client.hear_until(type="transcript"))["language"] == "sv"
+
+
+async def test_a_language_that_recognition_does_not_tell_is_not_claimed(connect: Connect, asr: FakeLiveAsr) -> None:
+    asr.language = ""
+    client = await connect()
+    await client.say(CONFIG, SECOND * 2)
 
 async def test_nothing_is_sent_before_the_first_frame(connect: Connect, asr: FakeLiveAsr) -> None:
     client = await connect()
