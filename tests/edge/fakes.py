@@ -54,6 +54,7 @@ class FakeAsr(asr_pb2_grpc.AsrServiceServicer):
         self.refusal: SttError | None = None
         self.error: SttError | None = None
         self.warnings: list[str] = []
+        self.voiced_s = 0.0
         self.models = [
             asr_pb2.Model(id="fake-en", name="Fake", languages=["en"], speed=asr_pb2.SPEED_FAST, available=True)
         ]
@@ -92,7 +93,8 @@ class FakeAsr(asr_pb2_grpc.AsrServiceServicer):
                     samples=count_bytes // 2,
                     duration_s=count_bytes / SAMPLE_BYTES_PER_S,
                     language="en",
-                    warnings=[common_pb2.Warning(reason="X", message=text) for text in self.warnings],
+                    warnings=_warnings(self.warnings),
+                    voiced_s=self.voiced_s,
                 )
             )
         finally:
@@ -103,7 +105,7 @@ class FakeAsr(asr_pb2_grpc.AsrServiceServicer):
 
 
 class FakeLiveAsr(FakeAsr):
-    """Takes every second of a session's audio for a word (or more): a partial tells it, every other one a segment.
+    """Takes every second of a session's audio for a word (or more, or none): a partial tells it, every other a segment.
 
     Sessions are in `sessions`, in the order of their coming, and stay there when they are over.
     """
@@ -116,10 +118,10 @@ class FakeLiveAsr(FakeAsr):
         self.taking.set()
         self.words_per_s = 1
         self.word = "word"
-
-    @property
         self.language = "en"
         self.last_warnings: list[str] = []
+
+    @property
     def running(self) -> int:
         return sum(not session.ended.is_set() for session in self.sessions)
 
@@ -137,7 +139,7 @@ class FakeLiveAsr(FakeAsr):
         try:
             if self.refusal:
                 raise self.refusal
-            started = asr_pb2.TranscribeStarted(model="fake-en", warnings=self._warnings())
+            started = asr_pb2.TranscribeStarted(model="fake-en", warnings=_warnings(self.warnings))
             yield asr_pb2.TranscribeResponse(started=started)
             async for request in request_iterator:
                 await self.taking.wait()
@@ -154,14 +156,12 @@ class FakeLiveAsr(FakeAsr):
                     samples=len(session.pcm) // 2,
                     duration_s=len(session.pcm) / SAMPLE_BYTES_PER_S,
                     language="en",
-                    warnings=self._warnings(),
+                    warnings=_warnings([*self.warnings, *self.last_warnings]),
+                    voiced_s=self.voiced_s,
                 )
             )
         finally:
             session.ended.set()
-
-    def _warnings(self) -> list[common_pb2.Warning]:
-        return [common_pb2.Warning(reason="X", message=text) for text in self.warnings]
 
 
 class FakeSession:
@@ -180,7 +180,7 @@ class FakeSession:
 
     def hear(self, *, flush: bool) -> Iterator[asr_pb2.TranscribeResponse]:
         self.flushes += flush
-        while self._heard_s < len(self.pcm) // SAMPLE_BYTES_PER_S:
+        while self._words_per_s and self._heard_s < len(self.pcm) // SAMPLE_BYTES_PER_S:
             self._heard_s += 1
             yield asr_pb2.TranscribeResponse(
                 partial=asr_pb2.Partial(text=written(self._words()), start_s=self._final_s)
@@ -271,7 +271,7 @@ class FakeLiveDiarize(diarize_pb2_grpc.DiarizeServiceServicer):
                 if isinstance(response, SttError):
                     raise response
                 yield response
-            warnings = [common_pb2.Warning(reason="X", message=text) for text in self.warnings]
+            warnings = _warnings(self.warnings)
             yield diarize_pb2.DiarizeResponse(finished=diarize_pb2.DiarizeFinished(model="fake", warnings=warnings))
         finally:
             hearing.cancel()
@@ -319,10 +319,14 @@ class FakeSummarize(summarize_pb2_grpc.SummarizeServiceServicer):
         if self.errors:
             raise self.errors.pop()
         yield summarize_pb2.SummarizeResponse(delta=request.text[:20])
-        warnings = [common_pb2.Warning(reason="X", message=text) for text in self.warnings]
+        warnings = _warnings(self.warnings)
         yield summarize_pb2.SummarizeResponse(
             finished=summarize_pb2.SummarizeFinished(model="fake-summary", warnings=warnings)
         )
+
+
+def _warnings(texts: Sequence[str]) -> list[common_pb2.Warning]:
+    return [common_pb2.Warning(reason="X", message=text) for text in texts]
 
 
 async def _config(requests: AsyncIterator[Any]) -> Any:

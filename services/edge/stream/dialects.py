@@ -111,17 +111,28 @@ class Documented(Dialect):
     has_keys_for_both = True
     empty_frame = Control.NOTHING
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._warned: set[str] = set()
+
     def started(self, event: Started) -> Iterator[Message]:
         """Say that audio may come, and which model will hear it."""
+        self._warned.update(event.warnings)
         yield {
             "status": "ready",
             "model": event.model,
             **({"warnings": list(event.warnings)} if event.warnings else {}),
         }
 
+    def warning(self, warning: str) -> Message:
+        """Return what the client should know of how speakers are named."""
+        self._warned.add(warning)
+        return super().warning(warning)
+
     def closing(self, recognized: Recognized | None) -> Message:
-        """Say that everything has been said."""
-        return {"text": "", "partial": "", "is_final": True}
+        """Say that everything has been said, and what the client should know that he was not told yet."""
+        warnings = [w for w in recognized.warnings if w not in self._warned] if recognized is not None else []
+        return {"text": "", "partial": "", "is_final": True, **({"warnings": warnings} if warnings else {})}
 
 
 class Sdk(Dialect):
