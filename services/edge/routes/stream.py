@@ -77,6 +77,8 @@ async def _run(session: Session, websocket: WebSocket, job: Job) -> SttError | N
         is_ours = not websocket.is_gone()
         raise
     finally:
+        if session.is_wordless:
+            job.waive()
         if session.audio_samples and not is_ours:
             job.settle(units(session.audio_samples))
         STREAMS.labels(outcome).inc()
