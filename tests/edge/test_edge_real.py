@@ -95,6 +95,17 @@ async def test_a_language_the_model_does_not_know_is_refused(
     assert ("Retry-After" in answer.headers) == (status == 503)
 
 
+async def test_what_the_model_cannot_use_is_a_warning_and_what_it_cannot_do_is_refused(
+    real_edge: Edge, monologue: bytes
+) -> None:
+    wanted = {"model": ENGLISH, "language": "en", "diarize": "false"}
+    answer = await real_edge.transcribe(monologue, keywords="Beckett", **wanted)
+    assert (answer.status, len(answer.json["warnings"])) == (200, 1)
+    refused = await real_edge.transcribe(monologue, task="translate", **wanted)
+    assert (refused.status, refused.json["code"]) == (400, "INVALID_REQUEST")
+    assert "translate" in refused.json["error"]
+
+
 @pytest.mark.parametrize(
     ("response_format", "content_type", "begins"),
     [

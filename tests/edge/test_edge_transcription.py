@@ -348,6 +348,14 @@ class TestEvents:
             dialogue.asr.proceed.set()
             assert (await events_of(response))[-1] == "result"
 
+    async def test_a_segment_tells_its_language_before_it_is_known_whether_there_are_more(
+        self, edge: Edge, fakes: FakeServices, quiet: bytes
+    ) -> None:
+        fakes.asr.segments = [segment(0.0, "Hola.", language="es")]
+        answer = await edge.transcribe(quiet, headers=self.HEADERS)
+        (told,) = [event for event in answer.body.decode().split("\n\n") if event.startswith("event: segment\n")]
+        assert json.loads(told.partition("data: ")[2])["language"] == "es"
+
     async def test_the_result_is_the_json_answer(self, edge: Edge, dialogue: FakeServices, quiet: bytes) -> None:
         plain = (await edge.transcribe(quiet)).json
         answer = await edge.transcribe(quiet, headers=self.HEADERS)
