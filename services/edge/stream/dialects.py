@@ -130,7 +130,7 @@ class Documented(Dialect):
         return super().warning(warning)
 
     def closing(self, recognized: Recognized | None) -> Message:
-        """Say that everything has been said, and what the client should know that he was not told yet."""
+        """Say that everything has been said, and what the client should know and was not told yet."""
         warnings = [w for w in recognized.warnings if w not in self._warned] if recognized is not None else []
         return {"text": "", "partial": "", "is_final": True, **({"warnings": warnings} if warnings else {})}
 
