@@ -35,6 +35,7 @@ from services.edge.engine import (
     Update,
 )
 from services.edge.metrics import BACKEND_CALLS
+from services.edge.params import LiveParams, SpeechParams
 from services.edge.repeating import repeated
 from services.edge.settings import EdgeSettings
 from services.edge.transcript import Segment
@@ -85,17 +86,17 @@ class Backends:
         await self._exit.aclose()
 
     async def transcribe(
-        self, recording: Recording, duration_s: float, model: str, language: str
+        self, recording: Recording, duration_s: float, params: SpeechParams
     ) -> AsyncGenerator[Progress | Segment | Recognized, None]:
         """Yield what recognition does, segments in the order of time and one Recognized at the end."""
 
         async def requests() -> AsyncIterator[asr_pb2.TranscribeRequest]:
-            yield asr_pb2.TranscribeRequest(config=asr_pb2.TranscribeConfig(model=model, language=language))
+            yield asr_pb2.TranscribeRequest(config=convert.transcribe_config(params))
             async for chunk in recording.chunks(MAX_MESSAGE_BYTES):
                 yield asr_pb2.TranscribeRequest(audio=chunk)
 
         deadline_s = self._settings.asr_deadline_base_s + self._settings.asr_deadline_factor * duration_s
-        model_that_runs, finished = model, None
+        model_that_runs, finished = params.model, None
         async with _call(ASR, self._asr.Transcribe, requests(), deadline_s) as call:
             async for response in call:
                 match response.WhichOneof("event"):
@@ -113,13 +114,12 @@ class Backends:
         yield finished
 
     async def listen(
-        self, audio: AsyncIterator[bytes | Flush], model: str, language: str
+        self, audio: AsyncIterator[bytes | Flush], params: LiveParams
     ) -> AsyncGenerator[Started | Partial | Segment | Recognized, None]:
         """Yield what a live session hears of `audio`, segments in the order of time and one Recognized at the end."""
 
         async def requests() -> AsyncIterator[asr_pb2.TranscribeRequest]:
-            live = asr_pb2.LiveConfig(interim_results=True)
-            yield asr_pb2.TranscribeRequest(config=asr_pb2.TranscribeConfig(model=model, language=language, live=live))
+            yield asr_pb2.TranscribeRequest(config=convert.transcribe_config(params))
             async for chunk in audio:
                 if isinstance(chunk, Flush):
                     yield asr_pb2.TranscribeRequest(flush=asr_pb2.Flush())
@@ -127,7 +127,7 @@ class Backends:
                     yield asr_pb2.TranscribeRequest(audio=chunk)
 
         deadline_s = self._settings.stream_max_s + self._settings.stream_finish_s
-        model_that_runs, finished = model, None
+        model_that_runs, finished = params.model, None
         async with _call(ASR, self._asr.Transcribe, requests(), deadline_s) as call:
             async for response in call:
                 match response.WhichOneof("event"):

@@ -8,6 +8,7 @@ from stt.diarize.v1 import diarize_pb2
 from stt.summarize.v1 import summarize_pb2
 
 from services.edge.engine import Catalog, Device, Diarized, Model, Recognized, Speed, Started, Style, Summary, Update
+from services.edge.params import LiveParams, SpeechParams, Task
 from services.edge.transcript import Segment, Turn, Word
 
 _SPEEDS: dict[int, Speed] = {
@@ -15,6 +16,10 @@ _SPEEDS: dict[int, Speed] = {
     asr_pb2.SPEED_STANDARD: "standard",
     asr_pb2.SPEED_FAST: "fast",
     asr_pb2.SPEED_VERY_FAST: "very_fast",
+}
+_TASKS: dict[Task, asr_pb2.Task.ValueType] = {
+    "transcribe": asr_pb2.TASK_TRANSCRIBE,
+    "translate": asr_pb2.TASK_TRANSLATE,
 }
 _STYLES: dict[Style, summarize_pb2.Style.ValueType] = {
     "brief": summarize_pb2.STYLE_BRIEF,
@@ -25,6 +30,22 @@ _STYLES: dict[Style, summarize_pb2.Style.ValueType] = {
 }
 
 
+def transcribe_config(params: SpeechParams) -> asr_pb2.TranscribeConfig:
+    """Write what recognition is asked for; those of a live session make it one."""
+    live = None
+    if isinstance(params, LiveParams):
+        live = asr_pb2.LiveConfig(interim_results=True, endpoint_silence_ms=params.endpoint_silence_ms)
+    return asr_pb2.TranscribeConfig(
+        model=params.model,
+        language=params.language,
+        live=live,
+        prompt=params.prompt,
+        keywords=params.keywords,
+        task=_TASKS[params.task],
+        languages=params.languages,
+    )
+
+
 def started(message: asr_pb2.TranscribeStarted) -> Started:
     """Read the first event."""
     return Started(message.model, warnings(message.warnings))
@@ -32,7 +53,7 @@ def started(message: asr_pb2.TranscribeStarted) -> Started:
 
 def recognized(model: str, finished: asr_pb2.TranscribeFinished) -> Recognized:
     """Join the model of `started` and the closing message."""
-    return Recognized(model, finished.language, finished.duration_s, warnings(finished.warnings))
+    return Recognized(model, finished.language, finished.duration_s, warnings(finished.warnings), finished.voiced_s)
 
 
 def segment(message: asr_pb2.Segment) -> Segment:
@@ -44,6 +65,7 @@ def segment(message: asr_pb2.Segment) -> Segment:
         confidence=message.confidence,
         words=tuple(Word(w.text, w.start_s, w.end_s, w.confidence, w.attached) for w in message.words),
         estimated=message.timing == asr_pb2.TIMING_ESTIMATED,
+        language=message.language,
     )
 
 

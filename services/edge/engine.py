@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from services.edge.params import SpeechParams
 from services.edge.transcript import Segment, Turn
 
 Speed = Literal["standard", "fast", "very_fast"]
@@ -37,12 +38,16 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Recognized:
-    """Recognition is complete: which model ran, what it took the language for, and what the caller should know."""
+    """Recognition is complete: which model ran, what it took the language for, and what the caller should know.
+
+    `voiced_s`: seconds in which voice was heard, with words or without.
+    """
 
     model: str
     language: str
     duration_s: float
     warnings: tuple[str, ...]
+    voiced_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ class SpeechBackends(Protocol):
     """The services that a transcription needs; every method ends with SttError after its deadline, if not before."""
 
     def transcribe(
-        self, recording: Recording, duration_s: float, model: str, language: str
+        self, recording: Recording, duration_s: float, params: SpeechParams
     ) -> AsyncGenerator[Progress | Segment | Recognized, None]:
         """Yield what recognition does, segments in the order of time and one Recognized at the end."""
 

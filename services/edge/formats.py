@@ -17,15 +17,19 @@ def to_json(transcript: Transcript) -> dict[str, Any]:
         "text": transcript.text,
         "language": transcript.language,
         "duration": round(transcript.duration_s, 3),
-        "segments": [segment_to_json(segment) for segment in transcript.segments],
+        "segments": [segment_to_json(s, has_language=transcript.languages > 1) for s in transcript.segments],
         "speakers": [speaker_name(number) for number in range(1, transcript.speakers + 1)],
         "model": transcript.model,
         "warnings": list(transcript.warnings),
     }
 
 
-def segment_to_json(segment: Segment) -> dict[str, Any]:
-    """Return one element of `segments`; `speaker` is there where it is known, `timing` where times are interpolated."""
+def segment_to_json(segment: Segment, *, has_language: bool = True) -> dict[str, Any]:
+    """Return one element of `segments`.
+
+    `speaker` and `language` are there where they are known, `language` unless it is the whole answer's; `timing` where
+    times are interpolated.
+    """
     return {
         "start": round(segment.start_s, 3),
         "end": round(segment.end_s, 3),
@@ -34,6 +38,7 @@ def segment_to_json(segment: Segment) -> dict[str, Any]:
         "confidence": round(segment.confidence, 3),
         "words": [_word_to_json(word) for word in segment.words],
         **({"timing": "estimated"} if segment.estimated else {}),
+        **({"language": segment.language} if has_language and segment.language else {}),
     }
 
 
@@ -62,4 +67,9 @@ def _is_stripped(character: str) -> bool:
 
 
 def _word_to_json(word: Word) -> dict[str, Any]:
-    return {"word": bare_word(word.text), "start": round(word.start_s, 3), "end": round(word.end_s, 3)}
+    return {
+        "word": bare_word(word.text),
+        "start": round(word.start_s, 3),
+        "end": round(word.end_s, 3),
+        "confidence": round(word.confidence, 3),
+    }

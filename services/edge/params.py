@@ -1,82 +1,108 @@
 """The parameters of a transcription, read from text; a wrong one is a sentence that says which and what is allowed."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Literal, TypeVar, cast
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 from services.common.errors import Reason, SttError
 from services.common.languages import LANGUAGES
 from services.edge.errors import invalid
 
 ResponseFormat = Literal["json", "txt", "srt", "vtt"]
+Task = Literal["transcribe", "translate"]
 T = TypeVar("T")
+P = TypeVar("P", bound="SpeechParams")
 
 MAX_SPEAKERS = 20
-DEFAULT_MODEL = "large-v3-turbo"
-DEFAULT_LANGUAGE = "auto"
-NAMES = frozenset({"model", "language", "diarize", "speakers", "response_format"})
+MAX_PROMPT_CHARACTERS = 4_096
+MAX_KEYWORDS = 100
+MAX_KEYWORD_CHARACTERS = 100
+MIN_ENDPOINT_MS, MAX_ENDPOINT_MS = 200, 3_000
 
+_AUTO = "auto"
 _FORMATS = {"json": "json", "txt": "txt", "srt": "srt", "vtt": "vtt", "text": "txt", "verbose_json": "json"}
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-_LIVE_TYPES: dict[str, tuple[type, str]] = {
-    "model": (str, "a string"),
-    "language": (str, "a string"),
+_TASKS = {"transcribe": "transcribe", "translate": "translate"}
+_LISTS = frozenset({"keywords", "languages"})
+_JSON_TYPES: dict[str, tuple[type, str]] = {
     "diarize": (bool, "true or false"),
     "speakers": (int, "a whole number"),
+    "endpoint_silence_ms": (int, "a whole number"),
 }
-"""What a config of JSON may have for each, besides text."""
+"""What a config of JSON may have for these, besides text; all others but the lists are text."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What no text has: control characters, and halves of surrogate pairs."""
+_TYPED = str.maketrans("\n\r\t", "   ")
+"""Those that a text of several lines may have."""
+_MAX_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
-class TranscribeParams:
-    """What to do with a recording; `speakers` 0 finds their number out, `language` may be "auto"."""
+class SpeechParams:
+    """What recognition is asked for; without a model it takes its default, `language` "auto" finds it out.
 
-    model: str
-    language: str
-    diarize: bool
-    speakers: int
-    response_format: ResponseFormat
+    `warnings` are what the caller should know of how they were read.
+    """
+
+    model: str = ""
+    language: str = _AUTO
+    prompt: str = ""
+    keywords: tuple[str, ...] = ()
+    task: Task = "transcribe"
+    languages: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class LiveParams:
-    """How to hear a live session; `speakers` and `language` as with a recording."""
+class TranscribeParams(SpeechParams):
+    """What to do with a recording; `speakers` 0 finds their number out."""
 
-    model: str
-    language: str
+    diarize: bool = True
+    speakers: int = 0
+    response_format: ResponseFormat = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveParams(SpeechParams):
+    """How to hear a live session; `speakers` as with a recording, `endpoint_silence_ms` 0 leaves it to recognition."""
+
     diarize: bool = False
     speakers: int = 0
+    endpoint_silence_ms: int = 0
 
 
-def parse(fields: Mapping[str, str], models: Collection[str]) -> TranscribeParams:
-    """Read form fields by their names (`NAMES`); an absent or empty one is the default."""
-    return TranscribeParams(
-        model=_model(_given(fields, "model") or DEFAULT_MODEL, models),
-        language=parse_language(_given(fields, "language") or DEFAULT_LANGUAGE),
-        diarize=_choice("diarize", _given(fields, "diarize") or "true", _BOOLEANS),
-        speakers=_speakers(_given(fields, "speakers") or "0"),
-        response_format=cast(
-            ResponseFormat, _choice("response_format", _given(fields, "response_format") or "json", _FORMATS)
-        ),
-    )
+def _names(kind: type[SpeechParams]) -> frozenset[str]:
+    return frozenset(field.name for field in fields(kind)) - {"warnings"}
 
 
-def parse_live(fields: Mapping[str, object], defaults: LiveParams, models: Collection[str]) -> LiveParams:
-    """Read a query or a config of JSON; an absent or empty field is the default."""
-    texts = {name: _text(name, fields.get(name)) for name in _LIVE_TYPES}
-    diarize, speakers = _given(texts, "diarize"), _given(texts, "speakers")
-    return LiveParams(
-        model=_model(_given(texts, "model") or defaults.model, models),
-        language=parse_language(_given(texts, "language") or defaults.language),
-        diarize=_choice("diarize", diarize, _BOOLEANS) if diarize else defaults.diarize,
-        speakers=_speakers(speakers) if speakers else defaults.speakers,
-    )
+NAMES = _names(TranscribeParams)
+_LIVE_NAMES = _names(LiveParams)
+
+
+def gather(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the fields of a form or a query by name: a list that is repeated goes on, else the last one counts."""
+    gathered: dict[str, str] = {}
+    for name, text in pairs:
+        gathered[name] = f"{gathered[name]},{text}" if name in _LISTS and name in gathered else text
+    return gathered
+
+
+def parse(given: Mapping[str, str], models: Collection[str]) -> TranscribeParams:
+    """Read form fields by their names (`NAMES`); an absent or empty one is the default, an unknown one a warning."""
+    return _read(given, TranscribeParams(), NAMES, models)
+
+
+def parse_live(given: Mapping[str, object], defaults: LiveParams, models: Collection[str]) -> LiveParams:
+    """Read a query or a config of JSON; an absent or empty field is the default, an unknown one a warning."""
+    return _read(given, defaults, _LIVE_NAMES, models)
 
 
 def parse_language(text: str) -> str:
     """Return the ISO 639-1 code, in lower case and without a region, or "auto"."""
     code = text.lower().replace("_", "-").partition("-")[0]
-    if code != "auto" and code not in LANGUAGES:
+    if code != _AUTO and code not in LANGUAGES:
         raise invalid(
             f"Unknown language {_quoted(text)}: use an ISO 639-1 code such as en, es or pt-BR, or auto; "
             "GET /v1/languages lists them."
@@ -84,16 +110,49 @@ def parse_language(text: str) -> str:
     return code
 
 
+def _read(given: Mapping[str, object], defaults: P, names: Collection[str], models: Collection[str]) -> P:
+    read: dict[str, Any] = {}
+    unknown = []
+    for name, value in given.items():
+        if name not in names:
+            unknown.append(name)
+        elif name in _LISTS:
+            if (items := _items(name, value)) is not None:
+                read[name] = _LIST_READERS[name](items)
+        elif text := _text(name, value):
+            read[name] = _model(text, models) if name == "model" else _READERS[name](text)
+    params = replace(defaults, **read, warnings=(*defaults.warnings, *_unknown(unknown)))
+    if params.languages and params.language not in (_AUTO, *params.languages):
+        raise invalid(f"language is {params.language}, which is not among languages: {', '.join(params.languages)}.")
+    return params
+
+
 def _text(name: str, value: object) -> str:
-    """Return a field of JSON as a query has it."""
-    kind, description = _LIVE_TYPES[name]
+    """Return a field of JSON as a form has it."""
+    kind, description = _JSON_TYPES.get(name, (str, "a string"))
     if not isinstance(value, str | kind | None):
         raise invalid(f"{name} must be {description}.")
-    return "" if value is None else str(value)
+    return "" if value is None else str(value).strip()
 
 
-def _given(fields: Mapping[str, str], name: str) -> str:
-    return fields.get(name, "").strip()
+def _items(name: str, value: object) -> list[str] | None:
+    """Return what a list has, as JSON or with commas between; None where there is no list."""
+    match value:
+        case None:
+            return None
+        case str():
+            items = value.split(",") if value.strip() else None
+        case list() if all(isinstance(item, str) for item in value):
+            items = value
+        case _:
+            raise invalid(f"{name} must be a list of strings, or a string with commas between them.")
+    return None if items is None else [item.strip() for item in items if item.strip()]
+
+
+def _unknown(names: Sequence[str]) -> Iterable[str]:
+    if names:
+        more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+        yield f"Unknown fields were ignored: {', '.join(map(_quoted, names[:_MAX_NAMED]))}{more}."
 
 
 def _model(text: str, models: Collection[str]) -> str:
@@ -102,15 +161,39 @@ def _model(text: str, models: Collection[str]) -> str:
     return text
 
 
-def _speakers(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 2 and int(text) <= MAX_SPEAKERS):
-        raise invalid(
-            f"speakers is {_quoted(text)}: use 0 to find the number out, or a number from 1 to {MAX_SPEAKERS}."
-        )
+def _prompt(text: str) -> str:
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        raise invalid(f"prompt has {len(text):,} characters: use at most {MAX_PROMPT_CHARACTERS:,}.")
+    if _CONTROL.search(text.translate(_TYPED)):
+        raise invalid("prompt has control characters: use text, with line breaks and tabs where needed.")
+    return text
+
+
+def _keywords(items: Sequence[str]) -> tuple[str, ...]:
+    if len(items) > MAX_KEYWORDS:
+        raise invalid(f"keywords has {len(items):,} entries: use at most {MAX_KEYWORDS}.")
+    for item in items:
+        if len(item) > MAX_KEYWORD_CHARACTERS:
+            raise invalid(f"keywords has {_quoted(item)}: use at most {MAX_KEYWORD_CHARACTERS} characters for each.")
+        if _CONTROL.search(item):
+            raise invalid(f"keywords has {_quoted(item)}: use text without control characters.")
+    return tuple(items)
+
+
+def _languages(items: Sequence[str]) -> tuple[str, ...]:
+    codes = tuple(dict.fromkeys(map(parse_language, items)))
+    if not codes or _AUTO in codes:
+        raise invalid("languages must name the languages to choose from, such as en,es; leave it out to allow all.")
+    return codes
+
+
+def _number(name: str, text: str, least: int, most: int, hint: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and least <= int(text) <= most):
+        raise invalid(f"{name} is {_quoted(text)}: use {hint}.")
     return int(text)
 
 
-def _choice(name: str, text: str, choices: Mapping[str, T]) -> T:
+def _choice(name: str, choices: Mapping[str, T], text: str) -> T:
     if text.lower() not in choices:
         raise invalid(f"{name} is {_quoted(text)}: use one of {', '.join(choices)}.")
     return choices[text.lower()]
@@ -119,3 +202,19 @@ def _choice(name: str, text: str, choices: Mapping[str, T]) -> T:
 def _quoted(text: str) -> str:
     """Return what a caller sent in a form that is safe to repeat: short and printable."""
     return repr(text[:40] + ("…" if len(text) > 40 else ""))
+
+
+_READERS: dict[str, Callable[[str], object]] = {
+    "language": parse_language,
+    "prompt": _prompt,
+    "task": partial(_choice, "task", _TASKS),
+    "diarize": partial(_choice, "diarize", _BOOLEANS),
+    "speakers": lambda text: _number(
+        "speakers", text, 0, MAX_SPEAKERS, f"0 to find the number out, or a number from 1 to {MAX_SPEAKERS}"
+    ),
+    "response_format": partial(_choice, "response_format", _FORMATS),
+    "endpoint_silence_ms": lambda text: _number(
+        "endpoint_silence_ms", text, MIN_ENDPOINT_MS, MAX_ENDPOINT_MS, f"{MIN_ENDPOINT_MS} to {MAX_ENDPOINT_MS:,}"
+    ),
+}
+_LIST_READERS: dict[str, Callable[[Sequence[str]], object]] = {"keywords": _keywords, "languages": _languages}

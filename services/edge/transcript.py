@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 _SENTENCE_ENDS = (".", "?", "!", "…", "。", "？", "！", "؟", "।")
 _CLOSERS = "\"')]»”’」』）"
@@ -30,7 +31,7 @@ class Word:
 class Segment:
     """A stretch of speech, of one speaker where speakers are known (numbered from 1 by first appearance).
 
-    `estimated` says that the words' times are interpolated, not measured.
+    `estimated` says that the words' times are interpolated, not measured; `language` is what was spoken, where known.
     """
 
     start_s: float
@@ -40,11 +41,11 @@ class Segment:
     words: tuple[Word, ...]
     estimated: bool = False
     speaker: int | None = None
+    language: str = ""
 
-    @property
-    def attached(self) -> bool:
-        """Return whether no space stands between it and the segment before it."""
-        return bool(self.words) and self.words[0].attached
+    def follows(self, before: "Segment") -> bool:
+        """Return whether no space stands between it and the segment before it: never where the language changes."""
+        return bool(self.words) and self.words[0].attached and self.language == before.language
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,22 @@ class Transcript:
     model: str
     segments: Sequence[Segment]
     warnings: Sequence[str]
+    voiced_s: float = 0.0
 
     @property
     def text(self) -> str:
         """Return everything that was said, on one line."""
-        return join(self.segments)
+        return join_segments(self.segments)
+
+    @property
+    def languages(self) -> int:
+        """Return how many languages the segments are known to be in."""
+        return len({segment.language for segment in self.segments} - {""})
+
+    @property
+    def is_wordless(self) -> bool:
+        """Return whether speech was heard and none of it understood."""
+        return self.voiced_s > 0 and not self.segments
 
     @property
     def speakers(self) -> int:
@@ -77,6 +89,12 @@ class Transcript:
         return len({segment.speaker for segment in self.segments} - {None})
 
 
-def join(parts: Iterable[Word | Segment]) -> str:
-    """Return their text, a space before each that is not attached to what it follows."""
-    return "".join(part.text if part.attached else f" {part.text}" for part in parts).removeprefix(" ")
+def join(words: Iterable[Word]) -> str:
+    """Return their text, a space before each that is not attached to the one before it."""
+    return "".join(word.text if word.attached else f" {word.text}" for word in words).removeprefix(" ")
+
+
+def join_segments(segments: Sequence[Segment]) -> str:
+    """Return their text, a space before each that does not follow the one before it without."""
+    rest = (s.text if s.follows(before) else f" {s.text}" for before, s in pairwise(segments))
+    return "".join((*(first.text for first in segments[:1]), *rest))

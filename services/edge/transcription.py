@@ -57,7 +57,8 @@ async def transcribe(
         duration_s=duration_s,
         model=recognized.model,
         segments=joined,
-        warnings=(*recognized.warnings, *diarized.warnings),
+        warnings=(*recognized.warnings, *diarized.warnings, *params.warnings),
+        voiced_s=recognized.voiced_s,
     )
     wanted, found = params.speakers, transcript.speakers
     if params.diarize and wanted and found != wanted and not diarized.warnings:
@@ -71,7 +72,7 @@ async def _recognize(
     recording: Recording, duration_s: float, params: TranscribeParams, backends: SpeechBackends, report: Report
 ) -> tuple[list[Segment], Recognized]:
     segments: list[Segment] = []
-    async with aclosing(backends.transcribe(recording, duration_s, params.model, params.language)) as events:
+    async with aclosing(backends.transcribe(recording, duration_s, params)) as events:
         async for event in events:
             match event:
                 case Recognized():

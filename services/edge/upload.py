@@ -14,7 +14,7 @@ from services.common.errors import Reason, SttError
 from services.edge.body import READ_BYTES, Body
 from services.edge.errors import invalid
 from services.edge.media.spool import SpoolFile
-from services.edge.params import NAMES
+from services.edge.params import NAMES, gather
 from services.edge.settings import EdgeSettings
 
 
@@ -28,8 +28,8 @@ class Hash(Protocol):
 _FORM_BYTES = 1024 * 1024
 """What everything but the file may take: 413 is certain where Content-Length is larger by this."""
 _PREAMBLE_BYTES = 64 * 1024
-_MAX_PARTS = 64
-_FIELD_BYTES = 1024
+_MAX_PARTS = 256
+_FIELD_BYTES = 64 * 1024
 
 _WANTED = "Send the recording as multipart/form-data in a field named file."
 _FORGED_BODY = b"[object FormData]"
@@ -63,13 +63,13 @@ async def receive_form(
     check: Callable[[Mapping[str, str]], object],
     digest: Hash | None = None,
 ) -> dict[str, str]:
-    """Write the form's file to `file`, flushed, and return its text fields; unknown ones are left out.
+    """Write the form's file to `file`, flushed, and return its text fields; unknown ones are empty.
 
     The file may have `limit_bytes`. `check` is given the fields so far whenever there is one more, so that it can raise
     before a long file is read; `digest` is given the file's bytes on the way.
     """
     body = _body(request, settings)
-    fields: dict[str, str] = {}
+    fields: list[tuple[str, str]] = []
     has_file = False
     try:
         # It reads nothing but what Body offers.
@@ -87,9 +87,9 @@ async def receive_form(
                     raise invalid("The form has two files; send one recording a request.")
                 has_file = True
                 await _spool(part, file, limit_bytes, digest)
-            elif part.name in NAMES:
-                fields[part.name] = await _text(part)
-                check(fields)
+            elif part.name:
+                fields.append((part.name, await _text(part) if part.name in NAMES else ""))
+                check(gather(fields))
         else:
             raise invalid(f"The form has more than {_MAX_PARTS} fields.")
     except (ValueError, RuntimeError, HttpProcessingError):
@@ -97,7 +97,7 @@ async def receive_form(
     if not has_file:
         raise invalid(f"The form has no file. {_WANTED}")
     await file.flush()
-    return fields
+    return gather(fields)
 
 
 async def _spool(part: BodyPartReader, file: SpoolFile, limit_bytes: int, digest: Hash | None) -> None:
@@ -115,7 +115,7 @@ async def _text(part: BodyPartReader) -> str:
     while not part.at_eof():
         value += await part.read_chunk(READ_BYTES)
         if len(value) > _FIELD_BYTES:
-            raise invalid(f"The field {part.name} is longer than {_FIELD_BYTES} bytes.")
+            raise invalid(f"The field {part.name} is longer than {_FIELD_BYTES:,} bytes.")
     try:
         return value.decode()
     except UnicodeDecodeError:

@@ -17,7 +17,9 @@ from services.common.settings import GrpcSettings
 SAMPLE_BYTES_PER_S = 32_000
 
 
-def segment(start_s: float, *words: str, word_s: float = 0.3, confidence: float = 0.9) -> asr_pb2.Segment:
+def segment(
+    start_s: float, *words: str, word_s: float = 0.3, confidence: float = 0.9, language: str = ""
+) -> asr_pb2.Segment:
     """Words one after the other, without gaps; a `+` attaches a word to the one before it."""
     return asr_pb2.Segment(
         start_s=start_s,
@@ -35,6 +37,7 @@ def segment(start_s: float, *words: str, word_s: float = 0.3, confidence: float 
             for i, word in enumerate(words)
         ],
         timing=asr_pb2.TIMING_ALIGNED,
+        language=language,
     )
 
 
@@ -51,6 +54,7 @@ class FakeAsr(asr_pb2_grpc.AsrServiceServicer):
         self.refusal: SttError | None = None
         self.error: SttError | None = None
         self.warnings: list[str] = []
+        self.voiced_s = 0.0
         self.models = [
             asr_pb2.Model(id="fake-en", name="Fake", languages=["en"], speed=asr_pb2.SPEED_FAST, available=True)
         ]
@@ -89,7 +93,8 @@ class FakeAsr(asr_pb2_grpc.AsrServiceServicer):
                     samples=count_bytes // 2,
                     duration_s=count_bytes / SAMPLE_BYTES_PER_S,
                     language="en",
-                    warnings=[common_pb2.Warning(reason="X", message=text) for text in self.warnings],
+                    warnings=_warnings(self.warnings),
+                    voiced_s=self.voiced_s,
                 )
             )
         finally:
@@ -100,7 +105,7 @@ class FakeAsr(asr_pb2_grpc.AsrServiceServicer):
 
 
 class FakeLiveAsr(FakeAsr):
-    """Takes every second of a session's audio for a word (or more): a partial tells it, every other one a segment.
+    """Takes every second of a session's audio for a word (or more, or none): a partial tells it, every other a segment.
 
     Sessions are in `sessions`, in the order of their coming, and stay there when they are over.
     """
@@ -113,6 +118,8 @@ class FakeLiveAsr(FakeAsr):
         self.taking.set()
         self.words_per_s = 1
         self.word = "word"
+        self.language = "en"
+        self.last_warnings: list[str] = []
 
     @property
     def running(self) -> int:
@@ -125,14 +132,14 @@ class FakeLiveAsr(FakeAsr):
         return self.sessions[number - 1]
 
     async def Transcribe(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # type: ignore[override]
-        session = FakeSession(await _config(request_iterator), self.word, self.words_per_s)
+        session = FakeSession(await _config(request_iterator), self.word, self.words_per_s, self.language)
         async with self.began:
             self.sessions.append(session)
             self.began.notify_all()
         try:
             if self.refusal:
                 raise self.refusal
-            started = asr_pb2.TranscribeStarted(model="fake-en", warnings=self._warnings())
+            started = asr_pb2.TranscribeStarted(model="fake-en", warnings=_warnings(self.warnings))
             yield asr_pb2.TranscribeResponse(started=started)
             async for request in request_iterator:
                 await self.taking.wait()
@@ -149,32 +156,31 @@ class FakeLiveAsr(FakeAsr):
                     samples=len(session.pcm) // 2,
                     duration_s=len(session.pcm) / SAMPLE_BYTES_PER_S,
                     language="en",
-                    warnings=self._warnings(),
+                    warnings=_warnings([*self.warnings, *self.last_warnings]),
+                    voiced_s=self.voiced_s,
                 )
             )
         finally:
             session.ended.set()
 
-    def _warnings(self) -> list[common_pb2.Warning]:
-        return [common_pb2.Warning(reason="X", message=text) for text in self.warnings]
-
 
 class FakeSession:
     """What one live session was told."""
 
-    def __init__(self, config: asr_pb2.TranscribeConfig, word: str, words_per_s: int) -> None:
+    def __init__(self, config: asr_pb2.TranscribeConfig, word: str, words_per_s: int, language: str) -> None:
         self.config = config
         self.pcm = bytearray()
         self.flushes = 0
         self.ended = asyncio.Event()
         self._word = word
         self._words_per_s = words_per_s
+        self._language = language
         self._heard_s = 0
         self._final_s = 0
 
     def hear(self, *, flush: bool) -> Iterator[asr_pb2.TranscribeResponse]:
         self.flushes += flush
-        while self._heard_s < len(self.pcm) // SAMPLE_BYTES_PER_S:
+        while self._words_per_s and self._heard_s < len(self.pcm) // SAMPLE_BYTES_PER_S:
             self._heard_s += 1
             yield asr_pb2.TranscribeResponse(
                 partial=asr_pb2.Partial(text=written(self._words()), start_s=self._final_s)
@@ -189,7 +195,7 @@ class FakeSession:
         return [f"{self._word}{number}" for number in range(self._final_s * rate + 1, self._heard_s * rate + 1)]
 
     def _finalize(self) -> asr_pb2.TranscribeResponse:
-        said = segment(self._final_s, *self._words(), word_s=1 / self._words_per_s)
+        said = segment(self._final_s, *self._words(), word_s=1 / self._words_per_s, language=self._language)
         self._final_s = self._heard_s
         return asr_pb2.TranscribeResponse(segment=said)
 
@@ -265,7 +271,7 @@ class FakeLiveDiarize(diarize_pb2_grpc.DiarizeServiceServicer):
                 if isinstance(response, SttError):
                     raise response
                 yield response
-            warnings = [common_pb2.Warning(reason="X", message=text) for text in self.warnings]
+            warnings = _warnings(self.warnings)
             yield diarize_pb2.DiarizeResponse(finished=diarize_pb2.DiarizeFinished(model="fake", warnings=warnings))
         finally:
             hearing.cancel()
@@ -313,10 +319,14 @@ class FakeSummarize(summarize_pb2_grpc.SummarizeServiceServicer):
         if self.errors:
             raise self.errors.pop()
         yield summarize_pb2.SummarizeResponse(delta=request.text[:20])
-        warnings = [common_pb2.Warning(reason="X", message=text) for text in self.warnings]
+        warnings = _warnings(self.warnings)
         yield summarize_pb2.SummarizeResponse(
             finished=summarize_pb2.SummarizeFinished(model="fake-summary", warnings=warnings)
         )
+
+
+def _warnings(texts: Sequence[str]) -> list[common_pb2.Warning]:
+    return [common_pb2.Warning(reason="X", message=text) for text in texts]
 
 
 async def _config(requests: AsyncIterator[Any]) -> Any:

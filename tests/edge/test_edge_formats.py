@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import av
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from services.edge.formats import bare_word, to_json
 from services.edge.subtitles import to_srt, to_vtt
-from services.edge.transcript import Segment, Transcript, Word
+from services.edge.transcript import Segment, Transcript, Word, join
 
 
 def transcript(*segments: Segment) -> Transcript:
@@ -54,7 +55,10 @@ def test_json_has_the_contracts_keys_in_the_contracts_order() -> None:
             "text": "Hello, world.",
             "speaker": "Speaker 1",
             "confidence": 0.9,
-            "words": [{"word": "Hello", "start": 0.0, "end": 0.3}, {"word": "world", "start": 0.3, "end": 0.6}],
+            "words": [
+                {"word": "Hello", "start": 0.0, "end": 0.3, "confidence": 0.9},
+                {"word": "world", "start": 0.3, "end": 0.6, "confidence": 0.9},
+            ],
         }
     ]
     assert list(content["segments"][0]) == ["start", "end", "text", "speaker", "confidence", "words"]
@@ -169,6 +173,14 @@ def test_the_text_says_where_a_segment_follows_without_a_space() -> None:
     assert to_json(spoken)["text"] == "我用 Python 写。好的。"
 
 
+def test_a_change_of_language_is_a_space_and_nothing_else_is() -> None:
+    english, chinese = said(0, "like today?"), said(1, "+今天 +天氣 +怎麼樣")
+    more, again = said(3, "+很好"), said(4, "How do I")
+    languages = [(english, "en"), (chinese, "zh"), (more, "zh"), (again, "en")]
+    spoken = transcript(*(replace(segment, language=language) for segment, language in languages))
+    assert to_json(spoken)["text"] == "like today? 今天天氣怎麼樣很好 How do I"
+
+
 def test_json_has_the_words_of_a_text_without_spaces_bare() -> None:
     (segment,) = to_json(transcript(said(0, "+你好， +世界。")))["segments"]
     assert (segment["text"], [word["word"] for word in segment["words"]]) == ("你好，世界。", ["你好", "世界"])
@@ -177,6 +189,27 @@ def test_json_has_the_words_of_a_text_without_spaces_bare() -> None:
 def test_a_line_break_within_a_word_does_not_break_a_cue() -> None:
     spoken = Segment(0.0, 1.0, "a\n\nb", 0.9, (Word("a\n\nb", 0.0, 1.0, 0.9),))
     assert to_srt(transcript(spoken)) == "1\n00:00:00,000 --> 00:00:01,000\na  b\n"
+
+
+scripts = st.sampled_from(["今天", "ありがとう", "สวัสดี", "안녕", "नमस्ते", "مرحبا", "code", "Ça", "。", "7%"])
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["", "en", "ja", "zh"]), st.lists(st.tuples(scripts, st.booleans()), min_size=1))
+    )
+)
+def test_in_every_script_the_words_are_the_text_with_a_space_where_they_or_a_new_language_say_so(
+    spoken: list[tuple[str, list[tuple[str, bool]]]],
+) -> None:
+    segments, expected, before = [], "", None
+    for language, tokens in spoken:
+        words = tuple(Word(text, 0.0, 1.0, 0.9, attached) for text, attached in tokens)
+        segments.append(Segment(0.0, 1.0, join(words), 0.9, words, language=language))
+        apart = before is not None and language != before
+        expected += (" " if apart and words[0].attached else "") + "".join(map(spaced, words))
+        before = language
+    assert transcript(*segments).text == expected.removeprefix(" ")
 
 
 tokens = st.text(st.characters(categories=("L", "N", "P", "S"), exclude_characters="{}"), min_size=1, max_size=14)

@@ -7,6 +7,7 @@ import pytest
 from stt.asr.v1 import asr_pb2
 
 from services.common.errors import Reason
+from services.common.languages import LANGUAGES
 from services.edge.errors import STATUS
 from tests.edge.conftest import Edge, FakeServices, StartEdge
 
@@ -112,6 +113,15 @@ async def test_a_model_of_the_contract_that_is_loaded_is_listed_once_and_availab
     models = (await edge.request("GET", "/v1/models")).json["models"]
     assert [m["available"] for m in models if m["id"] == "small"] == [True]
     assert [(m["id"], m["name"], m["languages"], m["speed"]) for m in models[:4]] == CONTRACT_MODELS
+
+
+async def test_whisper_base_stands_behind_the_contracts_models(edge: Edge, fakes: FakeServices) -> None:
+    known = list(LANGUAGES)
+    base = asr_pb2.Model(id="base", name="Whisper Base", languages=known, speed=asr_pb2.SPEED_VERY_FAST, available=True)
+    fakes.asr.models = [base]
+    models = (await edge.request("GET", "/v1/models")).json["models"]
+    assert [m["id"] for m in models] == [id for id, *_ in CONTRACT_MODELS] + ["base"]
+    assert (models[4]["name"], models[4]["languages"], models[4]["available"]) == ("Whisper Base", 99, True)
 
 
 async def test_models_are_listed_while_recognition_is_down(start_edge: StartEdge) -> None:

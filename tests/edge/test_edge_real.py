@@ -72,7 +72,7 @@ async def test_a_dialogue_comes_back_with_its_two_speakers(real_edge: Edge, dial
         assert segment["start"] == segment["words"][0]["start"]
         assert segment["end"] == segment["words"][-1]["end"]
     words = [w for s in content["segments"] for w in s["words"]]
-    assert all(set(w) == {"word", "start", "end"} and w["start"] <= w["end"] for w in words)
+    assert all(set(w) == {"word", "start", "end", "confidence"} and w["start"] <= w["end"] for w in words)
     assert all(before["end"] <= after["start"] for before, after in pairwise(words))
     assert words[-1]["end"] <= content["duration"]
 
@@ -80,7 +80,7 @@ async def test_a_dialogue_comes_back_with_its_two_speakers(real_edge: Edge, dial
 async def test_a_contract_model_without_weights_is_answered_by_the_fallback_which_is_named(
     real_edge: Edge, monologue: bytes
 ) -> None:
-    content = (await real_edge.transcribe(monologue, diarize="false")).json
+    content = (await real_edge.transcribe(monologue, model="large-v3-turbo", diarize="false")).json
     assert content["model"] == ENGLISH
     assert any("large-v3-turbo" in warning for warning in content["warnings"])
 
@@ -93,6 +93,17 @@ async def test_a_language_the_model_does_not_know_is_refused(
     assert answer.status == status
     assert answer.json["error"]
     assert ("Retry-After" in answer.headers) == (status == 503)
+
+
+async def test_what_the_model_cannot_use_is_a_warning_and_what_it_cannot_do_is_refused(
+    real_edge: Edge, monologue: bytes
+) -> None:
+    wanted = {"model": ENGLISH, "language": "en", "diarize": "false"}
+    answer = await real_edge.transcribe(monologue, keywords="Beckett", **wanted)
+    assert (answer.status, len(answer.json["warnings"])) == (200, 1)
+    refused = await real_edge.transcribe(monologue, task="translate", **wanted)
+    assert (refused.status, refused.json["code"]) == (400, "INVALID_REQUEST")
+    assert "translate" in refused.json["error"]
 
 
 @pytest.mark.parametrize(

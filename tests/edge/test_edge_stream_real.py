@@ -23,9 +23,12 @@ def beckett(recordings: Path) -> bytes:
         return recording.readframes(recording.getnframes())
 
 
-async def stream(edge: Edge, opening: list[Any], pcm: bytes, frame_bytes: int, ending: Any) -> list[dict[str, Any]]:
+async def stream(
+    edge: Edge, opening: list[Any], pcm: bytes, frame_bytes: int, ending: Any, **query: str
+) -> list[dict[str, Any]]:
     """Send frames as fast as they are taken; return what came, the close checked."""
-    async with asyncio.timeout(60), edge.http.ws_connect(f"{edge.url}/v1/stream", max_msg_size=0) as client:
+    url = f"{edge.url}/v1/stream"
+    async with asyncio.timeout(60), edge.http.ws_connect(url, params=query, max_msg_size=0) as client:
         frames = [pcm[start : start + frame_bytes] for start in range(0, len(pcm), frame_bytes)]
         for frame in [*opening, *frames, ending]:
             await (client.send_bytes(frame) if isinstance(frame, bytes) else client.send_json(frame))
@@ -79,8 +82,9 @@ async def test_a_pause_of_the_client_brings_the_words_before_it(real_edge: Edge,
 async def test_a_model_without_weights_is_answered_by_the_fallback_which_is_named(
     real_edge: Edge, beckett: bytes
 ) -> None:
-    page = await stream(real_edge, [{"language": "auto"}], beckett, 65_536, STOP)
-    sdk = await stream(real_edge, [], beckett, 65_536, b"")
+    model = "large-v3-turbo"
+    page = await stream(real_edge, [{"language": "auto", "model": model}], beckett, 65_536, STOP)
+    sdk = await stream(real_edge, [], beckett, 65_536, b"", model=model)
     for message in (page[0], sdk[-1]):
         assert message["model"] == ENGLISH["model"]
         assert any("large-v3-turbo" in warning for warning in message["warnings"])

@@ -79,11 +79,21 @@ async def test_what_is_asked_for_reaches_the_services(edge: Edge, fakes: FakeSer
     assert (fakes.diarize.config.speakers, fakes.diarize.config.expected_duration_s) == (2, 1.0)
 
 
-async def test_by_default_the_contracts_first_model_listens_for_any_language(
+async def test_what_biases_recognition_reaches_it(edge: Edge, fakes: FakeServices, quiet: bytes) -> None:
+    fields = {"prompt": "Nagg.\n\tNell.", "keywords": "Hamm,Clov", "task": "Translate", "languages": "es,fr"}
+    assert (await edge.transcribe(quiet, **fields)).json["warnings"] == []
+    config = fakes.asr.config
+    assert (config.prompt, list(config.keywords)) == ("Nagg.\n\tNell.", ["Hamm", "Clov"])
+    assert (config.task, list(config.languages)) == (asr_pb2.TASK_TRANSLATE, ["es", "fr"])
+    assert not config.HasField("live")
+
+
+async def test_by_default_recognition_chooses_the_model_and_the_language(
     edge: Edge, fakes: FakeServices, quiet: bytes
 ) -> None:
     await edge.transcribe(quiet)
-    assert (fakes.asr.config.model, fakes.asr.config.language) == ("large-v3-turbo", "auto")
+    assert (fakes.asr.config.model, fakes.asr.config.language) == ("", "auto")
+    assert fakes.asr.config.task == asr_pb2.TASK_TRANSCRIBE
     assert fakes.diarize.config.speakers == 0
 
 
@@ -103,6 +113,30 @@ async def test_silence_is_a_transcript_without_segments(edge: Edge, fakes: FakeS
     assert answer.status == 200
     assert (answer.json["text"], answer.json["segments"], answer.json["speakers"]) == ("", [], [])
     assert answer.json["warnings"] == []
+
+
+async def test_segments_tell_their_language_where_there_is_more_than_one(
+    edge: Edge, fakes: FakeServices, quiet: bytes
+) -> None:
+    english = segment(0.0, "today?", language="en")
+    chinese = segment(1.0, "+今天。", "+天氣", word_s=1.0, language="zh")
+    fakes.asr.segments = [english]
+    assert "language" not in (await edge.transcribe(quiet)).json["segments"][0]
+    fakes.asr.segments = [english, chinese]
+    fakes.diarize.turns = [(0.0, 2.0, 1), (2.0, 3.0, 2)]
+    answer = (await edge.transcribe(quiet)).json
+    assert [(s["speaker"], s["language"], s["text"]) for s in answer["segments"]] == [
+        ("Speaker 1", "en", "today?"),
+        ("Speaker 1", "zh", "今天。"),
+        ("Speaker 2", "zh", "天氣"),
+    ]
+    assert answer["text"] == "today? 今天。天氣"
+
+
+async def test_a_word_tells_its_confidence(edge: Edge, fakes: FakeServices, quiet: bytes) -> None:
+    fakes.asr.segments[0].words[1].confidence = 0.12345
+    (said,) = (await edge.transcribe(quiet)).json["segments"]
+    assert [word["confidence"] for word in said["words"]] == [0.9, 0.123]
 
 
 async def test_warnings_of_the_services_reach_the_caller(edge: Edge, fakes: FakeServices, quiet: bytes) -> None:
@@ -180,6 +214,7 @@ async def test_diarization_that_stays_full_is_gone_without(
 @pytest.mark.parametrize(
     ("reason", "status"),
     [
+        (Reason.INVALID_REQUEST, 400),
         (Reason.UNSUPPORTED_LANGUAGE, 400),
         (Reason.MODEL_UNAVAILABLE, 503),
         (Reason.LANGUAGE_UNAVAILABLE, 503),
@@ -312,6 +347,14 @@ class TestEvents:
                 seen += await response.content.readline() == b"event: segment\n"
             dialogue.asr.proceed.set()
             assert (await events_of(response))[-1] == "result"
+
+    async def test_a_segment_tells_its_language_before_it_is_known_whether_there_are_more(
+        self, edge: Edge, fakes: FakeServices, quiet: bytes
+    ) -> None:
+        fakes.asr.segments = [segment(0.0, "Hola.", language="es")]
+        answer = await edge.transcribe(quiet, headers=self.HEADERS)
+        (told,) = [event for event in answer.body.decode().split("\n\n") if event.startswith("event: segment\n")]
+        assert json.loads(told.partition("data: ")[2])["language"] == "es"
 
     async def test_the_result_is_the_json_answer(self, edge: Edge, dialogue: FakeServices, quiet: bytes) -> None:
         plain = (await edge.transcribe(quiet)).json

@@ -184,6 +184,7 @@ class Job:
         self.fingerprint = ""
         """What exactly is asked for: an Idempotency-Key stands for that alone."""
         self._is_settled = False
+        self._is_waived = False
         self._is_over = False
         self._is_holding = False
         self._is_charge_counted = False
@@ -220,19 +221,24 @@ class Job:
             self._is_holding = True
             HOLDS.inc()
 
+    def waive(self) -> None:
+        """Charge nothing when it is settled, and give back what it holds."""
+        self._is_waived = True
+        self.charged, self.remaining = 0, self.remaining + self.charged
+
     def settle(self, units: int, *, goes_on: bool = False) -> "asyncio.Task[dict[str, Any] | None] | None":
         """Charge the job, once; `goes_on` keeps its slot. Nobody waits for the store."""
         if self._is_settled:
             return None
         self._is_settled, self._is_over = True, not goes_on
         slot = "keep" if goes_on else "free"
-        return self._meter.see_through(self, "settle", self.id, units, slot, is_last=not goes_on)
+        return self._meter.see_through(self, "settle", self.id, self._due(units), slot, is_last=not goes_on)
 
     async def settle_with(self, units: int, content_type: str, body: bytes) -> None:
         """Charge the job and remember its answer for its Idempotency-Key; a store that is down is not waited for."""
         data = await asyncio.to_thread(record, body)
         self._is_settled = self._is_over = True
-        arguments = (self.id, units, "free", self.fingerprint, content_type, data)
+        arguments = (self.id, self._due(units), "free", self.fingerprint, content_type, data)
         task = self._meter.see_through(self, "settle", *arguments)
         await asyncio.wait({task}, timeout=_LONGEST_PAUSE_S)
 
@@ -258,6 +264,9 @@ class Job:
         if answer.fingerprint != self.fingerprint:
             raise refusal({"outcome": "other_request"}, self.limits)
         return answer
+
+    def _due(self, units: int) -> int:
+        return 0 if self._is_waived else units
 
     async def run(self, script: str, *arguments: str | int | bytes) -> dict[str, Any]:
         """Run a script on the job."""

@@ -20,7 +20,7 @@ from services.edge.keys import BACKENDS, SESSIONS, SETTINGS
 from services.edge.metering.meter import Job, units
 from services.edge.metrics import STREAMS
 from services.edge.middlewares import REQUEST_ID, known_error
-from services.edge.params import DEFAULT_LANGUAGE, DEFAULT_MODEL, LiveParams
+from services.edge.params import LiveParams
 from services.edge.stream.allowance import Allowance
 from services.edge.stream.session import Session
 from services.edge.stream.websocket import WebSocket
@@ -36,13 +36,13 @@ async def handle(request: web.Request) -> web.StreamResponse:
     websocket = WebSocket(settings.write_timeout_s)
     if not websocket.can_prepare(request):
         raise invalid("This path speaks WebSocket: connect to it with ws:// or wss://.")
-    defaults = LiveParams(DEFAULT_MODEL, DEFAULT_LANGUAGE)
+    query = params.gather(pair for pair in request.query.items() if pair[0] != "token")
     # Known to be wrong without asking anybody; a model is not.
-    params.parse_live({**request.query, "model": None}, defaults, models=[DEFAULT_MODEL])
+    params.parse_live({**query, "model": ""}, LiveParams(), models=())
     async with admitted(request, caller, "live") as job:
         models = [model.id for model in public_models((await backends.catalog_soon(settings.stream_probe_s)).models)]
         read = partial(params.parse_live, models=models)
-        config = partial(read, defaults=read(request.query, defaults))
+        config = partial(read, defaults=read(query, LiveParams()))
         await websocket.prepare(request)
         session = Session(websocket, backends.listen, backends.diarize_live, config, Allowance(job), settings)
         request.app[SESSIONS].add(session)
@@ -77,6 +77,8 @@ async def _run(session: Session, websocket: WebSocket, job: Job) -> SttError | N
         is_ours = not websocket.is_gone()
         raise
     finally:
+        if session.is_wordless:
+            job.waive()
         if session.audio_samples and not is_ours:
             job.settle(units(session.audio_samples))
         STREAMS.labels(outcome).inc()

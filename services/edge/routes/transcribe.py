@@ -81,6 +81,8 @@ async def _respond(
                 report,
                 may_repeat=lambda: not answer.is_given,
             )
+            if transcript.is_wordless:
+                job.waive()
             data = await answer.render(transcript)
             REAL_TIME_FACTOR.observe((asyncio.get_running_loop().time() - received_s) / audio.duration_s)
             if job.idempotency_key is not None:

@@ -15,7 +15,7 @@ from services.edge import errors, formats
 from services.edge.engine import Partial, Recognized, Started
 from services.edge.errors import invalid
 from services.edge.stream.speakers import Named
-from services.edge.transcript import Segment, join
+from services.edge.transcript import Segment, join, join_segments
 
 Message = dict[str, Any]
 
@@ -78,14 +78,10 @@ class Dialect:
             return {"type": "partial", "text": "", "partial": self._interim}
         return {"type": "partial", "text": self._interim}
 
-    def transcript(self, segment: Segment, language: str) -> Message:
-        """Return a finalized segment, one of `pieces`; `language` is there where it was chosen, not to be found out."""
+    def transcript(self, segment: Segment) -> Message:
+        """Return a finalized segment, one of `pieces`."""
         self._interim = ""
-        return {
-            **self._update("transcript", segment.text),
-            **({} if language == "auto" else {"language": language}),
-            **formats.segment_to_json(segment),
-        }
+        return {**self._update("transcript", segment.text), **formats.segment_to_json(segment)}
 
     def speakers(self, named: Sequence[Named]) -> Iterator[Message]:
         """Yield who says which segments; no message for none, several where one could not hold them."""
@@ -115,17 +111,28 @@ class Documented(Dialect):
     has_keys_for_both = True
     empty_frame = Control.NOTHING
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._warned: set[str] = set()
+
     def started(self, event: Started) -> Iterator[Message]:
         """Say that audio may come, and which model will hear it."""
+        self._warned.update(event.warnings)
         yield {
             "status": "ready",
             "model": event.model,
             **({"warnings": list(event.warnings)} if event.warnings else {}),
         }
 
+    def warning(self, warning: str) -> Message:
+        """Return what the client should know of how speakers are named."""
+        self._warned.add(warning)
+        return super().warning(warning)
+
     def closing(self, recognized: Recognized | None) -> Message:
-        """Say that everything has been said."""
-        return {"text": "", "partial": "", "is_final": True}
+        """Say that everything has been said, and what the client should know and was not told yet."""
+        warnings = [w for w in recognized.warnings if w not in self._warned] if recognized is not None else []
+        return {"text": "", "partial": "", "is_final": True, **({"warnings": warnings} if warnings else {})}
 
 
 class Sdk(Dialect):
@@ -138,11 +145,11 @@ class Sdk(Dialect):
         super().__init__()
         self._told: list[Segment] = []
 
-    def transcript(self, segment: Segment, language: str) -> Message:
+    def transcript(self, segment: Segment) -> Message:
         """Return a finalized segment, and keep its text."""
         # Of its words only the first matters for the whole text: it tells whether a space stands before it.
         self._told.append(replace(segment, words=segment.words[:1]))
-        return super().transcript(segment, language)
+        return super().transcript(segment)
 
     def closing(self, recognized: Recognized | None) -> Message:
         """Return the whole text, and what else is known at the end."""
@@ -154,7 +161,7 @@ class Sdk(Dialect):
                 "model": recognized.model,
                 "warnings": list(recognized.warnings),
             }
-        return {"type": "final", "final": True, "is_final": True, "text": join(self._told), **known}
+        return {"type": "final", "final": True, "is_final": True, "text": join_segments(self._told), **known}
 
 
 def open_session(frame: str | bytes) -> Opening:

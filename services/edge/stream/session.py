@@ -29,8 +29,8 @@ _HOLD_BEYOND_LAG_S = 3.0
 """How much more audio than the lag limit the queue holds: who sends in real time reaches that limit first."""
 
 Heard = AsyncGenerator[Started | Partial | Segment | Recognized, None]
-Listen = Callable[[AsyncIterator[bytes | Flush], str, str], Heard]
-"""Recognition: given audio, a model and a language, yields what it hears."""
+Listen = Callable[[AsyncIterator[bytes | Flush], LiveParams], Heard]
+"""Recognition: given audio and what is asked for, yields what it hears."""
 
 
 class Peer(Protocol):
@@ -86,6 +86,8 @@ class Session:
         self._started_by_s = self._finished_by_s = float("inf")
         self._pinged_s = self._now()
         self._farewell: SttError | None = None
+        self.is_wordless = False
+        """Whether speech was heard to the end, and none of it understood."""
         self.ended = asyncio.Event()
 
     @property
@@ -134,23 +136,27 @@ class Session:
 
     async def _listen(self, dialect: Dialect, params: LiveParams) -> Recognized:
         self._started_by_s = self._now() + self._settings.probe_deadline_s
-        async with aclosing(self._recognition(aiter(self._audio), params.model, params.language)) as events:
+        has_words = False
+        async with aclosing(self._recognition(aiter(self._audio), params)) as events:
             async for event in events:
                 match event:
                     case Recognized():
-                        return event
+                        self.is_wordless = event.voiced_s > 0 and not has_words
+                        return replace(event, warnings=(*event.warnings, *params.warnings))
                     case Started():
                         self._dialect = dialect
                         self._started_by_s = float("inf")
-                        for message in dialect.started(event):
+                        known = replace(event, warnings=(*event.warnings, *params.warnings))
+                        for message in dialect.started(known):
                             await self._peer.send_message(message)
                         if self._naming is not None:
                             self._naming.begin()
                     case Partial():
                         await self._peer.send_message(dialect.partial(event))
                     case Segment():
+                        has_words = True
                         for piece in pieces(event):
-                            await self._tell(piece, dialect.transcript(piece, params.language))
+                            await self._tell(piece, dialect.transcript(piece))
         raise AssertionError("recognition ends with Recognized or an error")
 
     async def _tell(self, segment: Segment, message: Message) -> None:

@@ -7,7 +7,9 @@ import aiohttp
 import pytest
 
 from services.common.errors import Reason, SttError
+from services.edge.accounts.audit import audit
 from tests.edge.conftest import Edge, FakeServices, form_of, silence
+from tests.edge.fakes import segment
 from tests.edge.metering.conftest import OpenAccount, events, running
 
 EVENTS = {"Accept": "text/event-stream"}
@@ -122,6 +124,54 @@ async def test_silence_is_a_transcription(
     fakes.asr.segments = []
     assert (await edge.transcribe(quiet, account.headers)).json["text"] == ""
     await account.settled(balance=9)
+
+
+@pytest.fixture
+def mumbling(fakes: FakeServices) -> FakeServices:
+    """Speech is heard, and no word of it is found."""
+    fakes.asr.segments, fakes.asr.voiced_s = [], 0.4
+    fakes.asr.warnings = ["Speech was heard from 0.1 to 0.5 s, and no words were found."]
+    return fakes
+
+
+@pytest.mark.parametrize("headers", [{}, EVENTS, {"Idempotency-Key": "order-1"}])
+async def test_speech_that_gave_no_words_is_a_warning_and_free(
+    headers: dict[str, str], edge: Edge, mumbling: FakeServices, open_account: OpenAccount
+) -> None:
+    account = await open_account(credits=10)
+    answer = await edge.transcribe(silence(61), headers | account.headers)
+    assert answer.status == 200
+    assert mumbling.asr.warnings[0] in answer.body.decode()
+    await account.settled(balance=10, spent=0, held=0, minutes=0)
+    assert await audit(account.registry, account.subject.name) == []
+
+
+async def test_the_head_of_a_free_answer_says_that_it_was_free(
+    edge: Edge, mumbling: FakeServices, open_account: OpenAccount, quiet: bytes
+) -> None:
+    account = await open_account(credits=10)
+    for _ in range(2):
+        answer = await edge.transcribe(quiet, {"Idempotency-Key": "order-1"} | account.headers)
+        assert (answer.json["text"], answer.json["warnings"]) == ("", mumbling.asr.warnings)
+        assert (answer.headers["X-Credits-Charged"], answer.headers["X-Credits-Remaining"]) == ("0", "10")
+    assert answer.headers["Idempotent-Replayed"] == "true"
+
+
+async def test_speech_that_gave_no_words_uses_no_minutes_of_the_month(
+    edge: Edge, mumbling: FakeServices, open_account: OpenAccount, quiet: bytes
+) -> None:
+    account = await open_account("free")
+    assert (await edge.transcribe(quiet, account.headers)).status == 200
+    await account.settled(minutes=0)
+
+
+async def test_words_are_paid_for_also_where_some_speech_gave_none(
+    edge: Edge, mumbling: FakeServices, open_account: OpenAccount, quiet: bytes
+) -> None:
+    account = await open_account(credits=10)
+    mumbling.asr.segments = [segment(0.0, "Hello.")]
+    assert (await edge.transcribe(quiet, account.headers)).headers["X-Credits-Charged"] == "1"
+    await account.settled(balance=9, spent=1)
 
 
 async def test_a_free_account_is_told_that_no_credits_were_charged(

@@ -47,7 +47,9 @@ async def test_a_first_answer_comes_also_to_an_account_that_has_spent_its_last_c
     assert (await edge.transcribe(quiet, account.headers)).status == 402
 
 
-@pytest.mark.parametrize("change", [{"content": silence(2)}, {"language": "en"}])
+@pytest.mark.parametrize(
+    "change", [{"content": silence(2)}, {"language": "en"}, {"keywords": "Nell"}, {"model": "fake-en"}]
+)
 async def test_another_request_with_the_same_key_is_refused(
     change: dict[str, Any], edge: Edge, account: Account, quiet: bytes
 ) -> None:

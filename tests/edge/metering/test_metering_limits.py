@@ -54,6 +54,13 @@ async def test_only_what_succeeds_counts(visit: Visit, quiet: bytes) -> None:
     assert (await visit().transcribe(quiet)).status == 200
 
 
+async def test_speech_that_gave_no_words_is_none_of_the_three(visit: Visit, fakes: FakeServices, quiet: bytes) -> None:
+    fakes.asr.segments, fakes.asr.voiced_s = [], 0.5
+    assert [(await visit().transcribe(quiet)).status for _ in range(4)] == [200] * 4
+    fakes.asr.voiced_s = 0.0
+    assert [(await visit().transcribe(quiet)).status for _ in range(4)] == [200, 200, 200, 429]
+
+
 async def test_an_address_without_a_key_has_one_request_at_a_time(
     visit: Visit, fakes: FakeServices, quiet: bytes
 ) -> None:

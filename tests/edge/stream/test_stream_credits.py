@@ -121,6 +121,42 @@ async def test_a_breach_of_the_protocol_does_not_make_what_was_heard_free(
     await account.settled(balance=9, spent=1)
 
 
+@pytest.mark.parametrize(("voiced_s", "charged"), [(0.0, 1), (0.7, 0)])
+@pytest.mark.parametrize("frames", [[CONFIG, SECOND, STOP], [SECOND, b""]])
+async def test_a_session_costs_nothing_where_speech_was_heard_and_no_word_of_it_found(
+    frames: list[Any], voiced_s: float, charged: int, enter: Open, asr: FakeLiveAsr, open_account: OpenAccount
+) -> None:
+    account = await open_account(credits=10)
+    asr.words_per_s, asr.voiced_s, asr.last_warnings = 0, voiced_s, ["No words were found."]
+    client = await enter(account)
+    await client.say(*frames)
+    messages, code = await client.hear_out()
+    assert (messages[-1]["warnings"], code) == (["No words were found."], 1000)
+    await account.settled(balance=10 - charged, spent=charged, held=0)
+
+
+async def test_a_session_with_a_word_costs_its_minutes_also_where_some_speech_gave_none(
+    enter: Open, asr: FakeLiveAsr, open_account: OpenAccount
+) -> None:
+    account = await open_account(credits=10)
+    asr.voiced_s = 1.0
+    client = await enter(account)
+    await client.say(CONFIG, SECOND, STOP)
+    assert (await client.hear_out())[1] == 1000
+    await account.settled(balance=9, spent=1)
+
+
+async def test_a_session_without_a_key_that_gave_no_words_is_none_of_three_a_day(
+    edge: Edge, asr: FakeLiveAsr, http: aiohttp.ClientSession
+) -> None:
+    asr.words_per_s, asr.voiced_s = 0, 1.0
+    for _ in range(4):
+        async with http.ws_connect(f"{edge.url}/v1/stream") as socket:
+            client = Client(socket)
+            await client.say(CONFIG, SECOND, STOP)
+            assert (await client.hear_out())[1] == 1000
+
+
 async def test_the_audio_of_a_session_counts_against_the_tiers_file_size(
     start_edge: StartEdge, asr_address: str, enter: Open, open_account: OpenAccount
 ) -> None:

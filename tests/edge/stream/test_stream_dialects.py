@@ -43,7 +43,7 @@ def test_a_segment_however_long_is_told_whole_and_in_order_in_messages_of_limite
 ) -> None:
     dialect = kind()
     segments = [segment_of(texts * times) for texts in said]
-    messages = [dialect.transcript(piece, "auto") for segment in segments for piece in pieces(segment)]
+    messages = [dialect.transcript(piece) for segment in segments for piece in pieces(segment)]
     assert " ".join(m["text"] for m in messages) == " ".join(s.text for s in segments)
     assert [w["start"] for m in messages for w in m["words"]] == [w.start_s for s in segments for w in s.words]
     assert all(m["start"] == m["words"][0]["start"] and m["end"] == m["words"][-1]["end"] for m in messages)
@@ -61,7 +61,7 @@ def test_the_whole_text_has_the_spaces_its_words_say_however_a_segment_was_cut(
     for tokens in long:
         spoken = tuple(Word(text, i, i + 1, 0.5, attached) for i, (text, attached) in enumerate(tokens))
         for piece in pieces(Segment(0, len(spoken), written(tokens), 0.5, spoken)):
-            dialect.transcript(piece, "auto")
+            dialect.transcript(piece)
     assert dialect.closing(None)["text"] == written([token for tokens in long for token in tokens])
 
 
@@ -78,7 +78,7 @@ def test_a_beat_repeats_the_interim_text_until_it_is_final(kind: type[Dialect]) 
     silence = dialect.beat()
     shown = dialect.partial(Partial("Hello wor"))
     assert dialect.beat() == shown
-    dialect.transcript(segment_of(["Hello", "world."]), "auto")
+    dialect.transcript(segment_of(["Hello", "world."]))
     assert dialect.beat() == silence
 
 

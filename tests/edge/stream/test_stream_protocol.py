@@ -4,7 +4,9 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from stt.asr.v1 import asr_pb2
 
+from tests.edge.conftest import Edge
 from tests.edge.fakes import FakeLiveAsr
 from tests.edge.stream.conftest import CONFIG, SECOND, STOP, Connect
 
@@ -77,17 +79,30 @@ async def test_a_transcript_has_its_times_words_and_language(connect: Connect) -
         "type": "transcript",
         "text": words(1, 2),
         "partial": "",
-        "language": "en",
         "start": 0.0,
         "end": 2.0,
         "confidence": 0.9,
-        "words": [{"word": "word1", "start": 0.0, "end": 1.0}, {"word": "word2", "start": 1.0, "end": 2.0}],
+        "words": [
+            {"word": "word1", "start": 0.0, "end": 1.0, "confidence": 0.9},
+            {"word": "word2", "start": 1.0, "end": 2.0, "confidence": 0.9},
+        ],
+        "language": "en",
     }
 
 
-async def test_the_language_is_not_claimed_to_be_known_where_it_was_left_open(connect: Connect) -> None:
+async def test_a_transcript_has_the_language_that_was_heard_also_where_it_was_left_open(
+    connect: Connect, asr: FakeLiveAsr
+) -> None:
+    asr.language = "sv"
     client = await connect()
     await client.say({"model": "fake-en"}, SECOND * 2)
+    assert (await client.hear_until(type="transcript"))["language"] == "sv"
+
+
+async def test_a_language_that_recognition_does_not_tell_is_not_claimed(connect: Connect, asr: FakeLiveAsr) -> None:
+    asr.language = ""
+    client = await connect()
+    await client.say(CONFIG, SECOND * 2)
     assert "language" not in await client.hear_until(type="transcript")
 
 
@@ -121,25 +136,64 @@ async def test_the_query_stands_where_a_config_says_nothing(connect: Connect, as
     assert (config.model, config.language) == ("small", "de")
 
 
-async def test_without_any_config_it_is_the_contracts_model_and_any_language(
+async def test_without_any_config_recognition_chooses_the_model_and_the_language(
     connect: Connect, asr: FakeLiveAsr
 ) -> None:
     client = await connect()
     await client.say(SECOND)
     config = (await asr.session()).config
-    assert (config.model, config.language) == ("large-v3-turbo", "auto")
-    assert config.live.interim_results
+    assert (config.model, config.language) == ("", "auto")
+    assert (config.live.interim_results, config.live.endpoint_silence_ms) == (True, 0)
 
 
 async def test_what_the_caller_should_know_is_said_when_it_begins_and_to_an_sdk_at_the_end(
     connect: Connect, asr: FakeLiveAsr
 ) -> None:
-    asr.warnings = ["It is another model."]
+    asr.warnings, asr.last_warnings = ["It is another model."], ["Something was not understood."]
     page, sdk = await connect(), await connect()
-    await page.say(CONFIG)
+    await page.say(CONFIG, SECOND, STOP)
     assert (await page.hear_until(status="ready"))["warnings"] == ["It is another model."]
+    assert (await page.hear_until(is_final=True))["warnings"] == ["Something was not understood."]
     await sdk.say(SECOND, b"")
-    assert (await sdk.hear_until(type="final"))["warnings"] == ["It is another model."]
+    assert (await sdk.hear_until(type="final"))["warnings"] == [*asr.warnings, *asr.last_warnings]
+
+
+async def test_what_biases_recognition_may_stand_in_a_config(connect: Connect, asr: FakeLiveAsr) -> None:
+    client = await connect()
+    await client.say(
+        {
+            "prompt": "Chapter one.\nNagg and Nell.",
+            "keywords": ["Nagg", "Paris, Texas"],
+            "task": "translate",
+            "languages": ["es", "PT-br"],
+            "endpoint_silence_ms": 900,
+        }
+    )
+    assert await client.hear() == {"status": "ready", "model": "fake-en"}
+    config = (await asr.session()).config
+    assert (config.prompt, list(config.keywords)) == ("Chapter one.\nNagg and Nell.", ["Nagg", "Paris, Texas"])
+    assert (config.task, list(config.languages)) == (asr_pb2.TASK_TRANSLATE, ["es", "pt"])
+    assert config.live.endpoint_silence_ms == 900
+
+
+async def test_it_may_stand_in_the_query_and_a_config_beats_it(connect: Connect, asr: FakeLiveAsr) -> None:
+    query = {"prompt": "Nagg.", "keywords": "a,b", "languages": "es,en", "endpoint_silence_ms": "300"}
+    client = await connect(**query)
+    await client.say({"keywords": "c, d", "endpoint_silence_ms": 400})
+    config = (await asr.session()).config
+    assert (config.prompt, list(config.keywords), list(config.languages)) == ("Nagg.", ["c", "d"], ["es", "en"])
+    assert config.live.endpoint_silence_ms == 400
+
+
+async def test_an_unknown_field_of_a_config_or_a_query_is_named_in_a_warning(connect: Connect, edge: Edge) -> None:
+    page, sdk = await connect(hotwords="x"), await connect(token=edge.key, hotwords="x")
+    await page.say({"sample_rate": 16_000, "response_format": "json"})
+    assert (await page.hear_until(status="ready"))["warnings"] == [
+        "Unknown fields were ignored: 'hotwords'.",
+        "Unknown fields were ignored: 'sample_rate', 'response_format'.",
+    ]
+    await sdk.say(SECOND, b"")
+    assert (await sdk.hear_until(type="final"))["warnings"] == ["Unknown fields were ignored: 'hotwords'."]
 
 
 @pytest.mark.parametrize("opening", [[CONFIG], []])

@@ -50,14 +50,14 @@ class SlowRecognition:
         self.pcm = b""
 
     async def listen(
-        self, audio: AsyncIterator[bytes | Flush], model: str, language: str
+        self, audio: AsyncIterator[bytes | Flush], params: LiveParams
     ) -> AsyncGenerator[Started | Partial | Segment | Recognized, None]:
-        yield Started(model, ())
+        yield Started(params.model, ())
         await asyncio.sleep(self._after_s)
         async for portion in audio:
             assert isinstance(portion, bytes)
             self.pcm += portion
-        yield Recognized(model, "en", 0.0, ())
+        yield Recognized(params.model, "en", 0.0, ())
 
 
 def no_diarization(audio: AsyncIterator[bytes | Flush], speakers: int) -> AsyncGenerator[Update | Diarized, None]:

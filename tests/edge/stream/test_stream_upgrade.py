@@ -36,6 +36,14 @@ async def test_a_wrong_query_is_a_400_that_says_what_is_wrong(edge: Edge, query:
     assert "nknown" in answer.json["error"]
 
 
+@pytest.mark.parametrize("query", ["?task=sing", "?languages=,", "?endpoint_silence_ms=3001", "?keywords=a%00b"])
+async def test_a_wrong_query_is_a_400_even_while_recognition_is_down(query: str, start_edge: StartEdge) -> None:
+    edge = await start_edge(asr_address="127.0.0.1:1")
+    answer = await ask(edge, query)
+    assert answer.status == 400
+    assert query[1:].partition("=")[0] in answer.json["error"]
+
+
 async def test_a_wrong_language_is_a_400_even_while_recognition_is_down(start_edge: StartEdge) -> None:
     edge = await start_edge(asr_address="127.0.0.1:1")
     assert (await ask(edge, "?language=klingon")).status == 400
