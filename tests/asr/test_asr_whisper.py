@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from stt.asr.v1 import asr_pb2 as pb
 
-from services.asr.engine import Hypothesis, Options, Utterance
+from services.asr.engine import Engine, Hypothesis, Options, Utterance
 from services.asr.engines.whisper import Running, Tuning, Whisper
 from services.asr.models import wheels
-from services.asr.models.catalog import catalog
+from services.asr.models.catalog import Model, catalog
 from services.common.errors import Reason
-from tests.asr.conftest import Pcm, Serve, Server, live, portioned, requests
+from tests.asr.conftest import Pcm, Serve, Server, TestLoader, live, portioned, requests
 from tests.asr.test_asr_live import paced
 from tests.asr.voices import SENTENCES, joined, quiet, say
 
@@ -30,13 +30,26 @@ def base(**settings: Any) -> Whisper:
 
 
 @pytest.fixture(scope="module")
-def engine() -> Whisper:
+def whisper() -> Whisper:
     return base()
 
 
+class LoadedLoader(TestLoader):
+    """Has base's engine already, too: loading it for every test takes longer than most of them."""
+
+    __test__ = False
+
+    def __init__(self, base: Whisper) -> None:
+        super().__init__(base)
+        self._base = base
+
+    def load(self, model: Model) -> Engine:
+        return self._base
+
+
 @pytest.fixture
-async def server(serve: Serve) -> AsyncIterator[Server]:
-    async with serve(**BASE) as running:
+async def server(serve: Serve, whisper: Whisper) -> AsyncIterator[Server]:
+    async with serve(loader=LoadedLoader(whisper), **BASE) as running:
         yield running
 
 
@@ -215,19 +228,19 @@ def outcome(hypothesis: Hypothesis) -> tuple[Any, ...]:
 
 
 def test_company_in_a_batch_changes_no_word_no_time_and_no_fallback(
-    engine: Whisper, load: Callable[[str], Pcm]
+    whisper: Whisper, load: Callable[[str], Pcm]
 ) -> None:
     given = utterances(load)
-    alone = [engine.decode([utterance])[0] for utterance in given]
-    together = [*engine.decode(given[:8]), *engine.decode(given[8:])]
+    alone = [whisper.decode([utterance])[0] for utterance in given]
+    together = [*whisper.decode(given[:8]), *whisper.decode(given[8:])]
     assert [outcome(each) for each in together] == [outcome(each) for each in alone]
 
 
 def test_short_windows_give_the_words_of_full_ones_where_they_were_measured_to(
-    engine: Whisper, load: Callable[[str], Pcm]
+    whisper: Whisper, load: Callable[[str], Pcm]
 ) -> None:
     utterance = Utterance(load("beckett.wav"), "en")
-    (short,), (full,) = engine.decode([utterance]), base(least_window_s=30.0).decode([utterance])
+    (short,), (full,) = whisper.decode([utterance]), base(least_window_s=30.0).decode([utterance])
     assert plain(short.text) == plain(full.text)
 
 

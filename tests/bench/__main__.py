@@ -32,7 +32,6 @@ _FOLDER = Path("build/bench")
 _ON_OWN: dict[str, Callable[[Plan, Path], Measured]] = {
     "edge-alone": edge_alone.measure,
     "metering": metering.measure,
-    "whisper": whisper.measure,
     "gpu": gpu.measure,
     "sortformer": sortformer.measure,
     "qwen": qwen.measure,
@@ -48,6 +47,7 @@ _ON_WHEEL: dict[str, Callable[[System, Plan], Measured]] = {
     "memory": memory.measure,
 }
 _ON_DATA: dict[str, Callable[[System, Plan, BenchData], Measured]] = {
+    "whisper": whisper.measure,
     "wer": words.measure_wer,
     "nospeech": words.measure_nospeech,
     "times": words.measure_times,
@@ -58,6 +58,7 @@ _ON_DATA: dict[str, Callable[[System, Plan, BenchData], Measured]] = {
     "live-speakers-load": live_speakers.measure_load,
 }
 _SETTINGS = {
+    "whisper": whisper.SETTINGS,
     "live-load": live.LOAD_SETTINGS,
     "whisper-live": whisper.LIVE_SETTINGS,
     "live-speakers": live_speakers.LIVE_SETTINGS,

@@ -46,6 +46,7 @@ class Labelled:
     text: str
     rttm: Path | None
     region_s: Span
+    language: str
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,9 @@ class BenchData:
             row = json.loads(line)
             start, end = row.get("scoring_region_s") or (0.0, row["duration_s"])
             rttm = folder / row["rttm"] if row.get("rttm") else None
-            yield Labelled(folder / row["file"], row["trust"], row.get("text") or "", rttm, (start, end))
+            yield Labelled(
+                folder / row["file"], row["trust"], row.get("text") or "", rttm, (start, end), row.get("language") or ""
+            )
 
     def reading(self, beginning: str) -> Labelled:
         """Return the first recording of `en_read` whose file name begins so."""

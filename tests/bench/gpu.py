@@ -58,7 +58,8 @@ def _hours(plan: Plan, log_dir: Path) -> Figure:
         model = Path(folder, _MODEL)
         build(model, LARGE_V3_TURBO, _TOKENS_PER_S * _WINDOW_S)
         peer = Way(locked=True, batch=_BATCH)
-        theirs = stock(peer, model, recordings, (_AT_ONCE,), _DEVICE, _COMPUTE_TYPE)[_AT_ONCE]
+        languages = ["en"] * len(recordings)
+        theirs = stock(peer, model, recordings, languages, (_AT_ONCE,), _DEVICE, _COMPUTE_TYPE)[_AT_ONCE]
         with System(log_dir, _SETTINGS | {"MODEL_DIR": folder}) as system:
 
             def transcribe(recording: Samples) -> str:

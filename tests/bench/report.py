@@ -144,23 +144,6 @@ def _plot_edge_alone(axes: Axes, load: Mapping[str, Sequence[float]]) -> None:
     axes.legend()
 
 
-def _plot_whisper(axes: Axes, speeds: Mapping[str, Any]) -> None:
-    labels = {
-        "ours": "service",
-        "padded": "service, padded to 30 s",
-        "locked": "stock, behind a lock",
-        "best": f"stock, {speeds['best_is']} workers x threads",
-        "batched": "stock, batched",
-    }
-    for way, label in labels.items():
-        axes.plot(speeds["requests"], speeds[way], "o-" if way in ("ours", "padded") else "x--", label=label)
-    axes.set(xscale="log", xlabel="requests at once", ylabel="audio seconds per second", title="Whisper on the CPU")
-    axes.set_xticks(speeds["requests"], [str(count) for count in speeds["requests"]], minor=False)
-    axes.set_xticks([], minor=True)
-    axes.set_ylim(bottom=0)
-    axes.legend()
-
-
 _PLOTS: Mapping[str, Callable[[Axes, Any], None]] = {
     "rtf": _plot_rtf,
     "memory": _plot_memory,
@@ -168,7 +151,6 @@ _PLOTS: Mapping[str, Callable[[Axes, Any], None]] = {
     "der_per_file": _plot_der,
     "live_latency": _plot_live_latency,
     "live_load": _plot_live_load,
-    "whisper": _plot_whisper,
     "whisper_live": _plot_live_load,
     "gpu_live": _plot_live_load,
     "edge_alone": _plot_edge_alone,

@@ -196,12 +196,22 @@ class System:
         return turns
 
     def recognize(
-        self, pcm: Iterable[bytes], on_progress: Callable[[float], None] = lambda _: None, model: str = EMBEDDED_MODEL
+        self,
+        pcm: Iterable[bytes],
+        on_progress: Callable[[float], None] = lambda _: None,
+        model: str = EMBEDDED_MODEL,
+        language: str = "en",
     ) -> str:
-        """Transcribe English over gRPC, without the edge; `on_progress` is told the seconds of audio that are done."""
+        """Transcribe over gRPC, without the edge; `on_progress` is told the seconds of audio that are done."""
+        return self.recognized(pcm, on_progress, model, language)[0]
+
+    def recognized(
+        self, pcm: Iterable[bytes], on_progress: Callable[[float], None], model: str, language: str
+    ) -> tuple[str, str]:
+        """Return the text and the language that was found; see `recognize`."""
         with grpc.insecure_channel(f"{_HOST}:{self._ports['asr']}") as channel:
             stub = asr_pb2_grpc.AsrServiceStub(channel)
-            config = asr_pb2.TranscribeConfig(model=model, language="en")
+            config = asr_pb2.TranscribeConfig(model=model, language=language)
 
             def requests() -> Iterator[asr_pb2.TranscribeRequest]:
                 yield asr_pb2.TranscribeRequest(config=config)
@@ -215,7 +225,9 @@ class System:
                         on_progress(event.progress.processed_s)
                     case "segment":
                         texts.append(event.segment.text)
-        return " ".join(texts)
+                    case "finished":
+                        language = event.finished.language
+        return " ".join(texts), language
 
     def _wait_until_healthy(self, deadline: float) -> None:
         while time.monotonic() < deadline:

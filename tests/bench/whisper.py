@@ -1,210 +1,200 @@
-"""Whisper served to many at once, beside the stock faster-whisper on the same model, recordings and machine.
+"""Whisper base served to many at once, beside the stock faster-whisper on the same weights, recordings and machine.
 
-The model is the tests' own, which knows spoken digits. It hears 7 s at a time, and unlike the public models it may be
-given less than 30 s of input: the service makes use of that (`encode_short`), the stock library pads whatever there is
-to 30 s. So the service is also measured without it. Where one of them is measured nothing else runs; they take turns.
+Recordings are those of `en_read` and `multilang` whose references are trusted, and readings joined to minutes. Where
+one of them is measured nothing else runs; they take turns.
 """
 
-import json
-import math
-import os
-import shutil
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import chain, zip_longest
 from pathlib import Path
 from statistics import median
 
-from tests.bench import digits, live
-from tests.bench.data import Samples, pcm_messages
+import jiwer
+import numpy as np
+import psutil
+from whisper_normalizer.basic import BasicTextNormalizer
+from whisper_normalizer.english import EnglishTextNormalizer
+
+from services.asr.models import wheels
+from tests.bench import live
+from tests.bench.data import BenchData, Labelled, Samples, decode, pcm_messages
 from tests.bench.figures import Figure, Measured, Target
+from tests.bench.microphone import Talk, speeches
 from tests.bench.plan import Plan
-from tests.bench.scoring import plain_words, word_error_rate
 from tests.bench.stock_whisper import Run, Way, run, stock
 from tests.bench.system import System
 
-LIVE_SETTINGS = digits.SETTINGS | live.LOAD_SETTINGS
+MODEL = "base"
+SETTINGS = {"ASR_MODELS": MODEL, "ASR_FALLBACK_MODELS": "", "ASR_DEVICE": "cpu"}
+LIVE_SETTINGS = SETTINGS | live.LOAD_SETTINGS
+_TALK = Talk(MODEL, speeches)
 
 _COUNTS = (1, 4, 16)
-_MOST = _COUNTS[-1]
-_LENGTHS_S, _QUICK_LENGTHS_S = (20.0, 50.0), (10.0, 20.0)
-_SHORT, _SHORT_UNTIMED = 105, 5
-_TRIES = 2
-_OVER_LOCKED, _OVER_BEST = 2.0, 1.2
-_LIVE_COUNTS, _LIVE_STEP, _LIVE_MOST = (4, 8), 8, 96
+_STOCK, _BATCHED = "stock", "stock batched"
+# Its best on two cores; the batched pipeline has both of them for one recording after the other.
+_PEERS = {_STOCK: Way(locked=False, workers=2, threads=1), _BATCHED: Way(locked=True, threads=2, batch=8)}
+_WALL, _CPU, _OVER_BATCHED = 0.5, 0.5, 1 / 1.3
+_WORSE = 0.003
+_JOINED_GAP_S = 0.3, 0.8
+_FOUND = 0.95
+# Words are not parted by spaces: characters are counted.
+_UNSPACED = ("zh", "ja", "ko")
 
-_CORES = min(4, os.cpu_count() or 1)
-_OURS, _PADDED, _BY_8, _LOCKED, _BATCHED = "ours", "padded", "by 8", "locked", "batched"
-_LOCK, _BATCH = Way(locked=True), Way(locked=True, batch=8)
-_TUNED = {
-    f"{workers}x{threads}": Way(locked=False, workers=workers, threads=threads)
-    for workers, threads in ((1, _CORES), (_CORES, 1), (2, _CORES))
-}
+_LIVE_COUNTS, _LIVE_MOST = (1, 2, 4), 16
 
-# By requests at once; a way's turns, by its name.
-_Runs = Mapping[int, Run]
-_Turns = Mapping[str, Sequence[_Runs]]
-_Take = Callable[[], _Runs]
+_Runs = Mapping[str, Mapping[int, Run]]
 
 
-def measure(plan: Plan, log_dir: Path) -> Measured:
-    """Send recordings one, four and sixteen at a time to the service, in batches and not, and to the stock library."""
-    recordings = digits.recordings(_MOST, _QUICK_LENGTHS_S if plan.quick else _LENGTHS_S)
-    samples = [recording.samples for recording in recordings]
-    tried = dict.fromkeys(_TUNED, math.inf)
-    for _ in range(1 if plan.quick else _TRIES):
-        for name, way in _TUNED.items():
-            plan.say(f"whisper: looking for the best of stock, {name}")
-            tried[name] = min(tried[name], _ask_stock(way, samples, (_MOST,))[_MOST].wall_s)
-    best = min(tried, key=tried.__getitem__)
-    turns: dict[str, list[_Runs]] = defaultdict(list)
-    waits: list[tuple[float, float]] = []
+def measure(system: System, plan: Plan, data: BenchData) -> Measured:
+    """Send recordings one, four and sixteen at a time to the service and to the stock library, then a long one."""
+    entries = [entry for kind in ("en_read", "multilang") for entry in data.labelled(kind, ("A", "B")) if entry.text]
+    if plan.quick:
+        entries = entries[::4]
+    samples, languages = [decode(entry.path) for entry in entries], [entry.language for entry in entries]
+    joined, reference = _joined(data, plan.max_recording_s)
     with tempfile.TemporaryDirectory() as folder:
-        ours: dict[str, _Take] = {
-            name: partial(_serve, log_dir, settings, samples, counts)
-            for name, settings, counts in (
-                (_OURS, {}, _COUNTS),
-                (_PADDED, {"MODEL_DIR": str(_padding(Path(folder)))}, _COUNTS),
-                (_BY_8, {"ASR_MAX_BATCH": "8"}, (_MOST,)),
-            )
-        }
-        theirs: dict[str, _Take] = {
-            name: partial(_ask_stock, way, samples, _COUNTS)
-            for name, way in ((_LOCKED, _LOCK), (best, _TUNED[best]), (_BATCHED, _BATCH))
-        }
-        for turn in range(plan.repeats):
-            for name, take in chain(*zip(ours.items(), theirs.items(), strict=True)):
-                plan.say(f"whisper: {name}, {turn + 1} of {plan.repeats}")
-                turns[name].append(take())
-            plan.say(f"whisper: alone, {turn + 1} of {plan.repeats}")
-            waits.append(_alone(log_dir))
-    audio_s = sum(recording.seconds for recording in recordings)
-    speeds = {name: _speeds(runs, audio_s) for name, runs in turns.items()}
-    targets = () if plan.quick else (Target(_OVER_LOCKED, at_least=True), Target(_OVER_BEST, at_least=True))
+        for name, content in wheels.read().items():
+            Path(folder, name).write_bytes(content)
+        turns = [_turn(system, plan, Path(folder), samples, languages, _COUNTS) for _ in range(plan.repeats)]
+        long = [_turn(system, plan, Path(folder), [joined], ["en"], (1,)) for _ in range(plan.repeats)]
     figures = [
-        *_throughputs(speeds, best, f"tried: {_listed({name: audio_s / wall_s for name, wall_s in tried.items()})}"),
-        *_ratios(turns, best, targets),
-        _errors(turns, [recording.text for recording in recordings]),
-        *_batching(turns, waits),
+        *(figure for count in _COUNTS for figure in _ratios(turns, count, f"{len(entries)} recordings")),
+        *_ratios(long, 1, "one joined recording"),
+        *_errors(turns[0], entries),
+        *_long_errors(long[0], reference),
+        *_found(system, plan, data),
     ]
-    shown = {"ours": _OURS, "padded": _PADDED, "locked": _LOCKED, "best": best, "batched": _BATCHED}
-    series = {label: [speeds[name][count] for count in _COUNTS] for label, name in shown.items()}
-    return Measured(figures, {"whisper": {"requests": _COUNTS, **series, "best_is": best}})
+    return Measured(figures)
 
 
 def measure_live(system: System, plan: Plan) -> Measured:
-    """Hold live sessions with the same model and, with `--long`, more and more until finals come too late."""
-    live.warm_up(system, digits.TALK)
-    counts = [*_LIVE_COUNTS, *(range(_LIVE_COUNTS[-1] + _LIVE_STEP, _LIVE_MOST + 1, _LIVE_STEP) if plan.long else ())]
-    figures, series = live.hold(system, plan, digits.TALK, counts, _LIVE_COUNTS[-1], "whisper live")
+    """Hold live sessions and, with `--long`, more and more until finals come too late."""
+    live.warm_up(system, _TALK)
+    counts = [*_LIVE_COUNTS, *(range(_LIVE_COUNTS[-1] + 2, _LIVE_MOST + 1, 2) if plan.long else ())]
+    figures, series = live.hold(system, plan, _TALK, counts, _LIVE_COUNTS[1], "whisper live")
     return Measured(figures, {"whisper_live": series})
 
 
-def _serve(log_dir: Path, settings: Mapping[str, str], samples: Sequence[Samples], counts: Sequence[int]) -> _Runs:
-    """Start the programs, let them transcribe a recording that is not timed, then all of them over gRPC."""
-    with System(log_dir, {**digits.SETTINGS, **settings}) as system:
-        transcribe = partial(_transcribe, system)
-        transcribe(samples[0])
-        return {count: run(count, transcribe, samples) for count in counts}
+def _turn(
+    system: System,
+    plan: Plan,
+    folder: Path,
+    samples: Sequence[Samples],
+    languages: Sequence[str],
+    counts: Sequence[int],
+) -> _Runs:
+    plan.say(f"whisper: {len(samples)} recordings by the service")
+    cpu_s = partial(_cpu_s, psutil.Process(system.pid("asr")))
+    ours = {count: run(count, partial(_transcribe, system), samples, languages, cpu_s) for count in counts}
+    theirs = {}
+    for name, way in _PEERS.items():
+        plan.say(f"whisper: {len(samples)} recordings by {name}")
+        theirs[name] = stock(way, folder, samples, languages, counts, "cpu", "int8")
+    return {"ours": ours, **theirs}
 
 
-def _ask_stock(way: Way, samples: Sequence[Samples], counts: Sequence[int]) -> _Runs:
-    return stock(way, digits.MODELS / digits.MODEL, samples, counts, "cpu", "int8")
+def _transcribe(system: System, recording: Samples, language: str) -> str:
+    return system.recognize(pcm_messages(recording.tobytes()), model=MODEL, language=language)
 
 
-def _alone(log_dir: Path) -> tuple[float, float]:
-    """Return the seconds that a short recording takes when nothing else comes, and how many more where it may wait."""
-    other_dir = log_dir / "by-16"
-    other_dir.mkdir(exist_ok=True)
-    with (
-        System(log_dir, digits.SETTINGS) as by_1,
-        System(other_dir, digits.SETTINGS | {"ASR_MAX_BATCH": "16"}) as by_16,
-    ):
-        order = [by_1, by_16]
-        taken: list[dict[System, float]] = []
-        for recording in digits.short_recordings(_SHORT):
-            # Neither is always the first to hear a recording.
-            order.reverse()
-            taken.append({system: _seconds(system, recording.samples) for system in order})
-        settled = taken[_SHORT_UNTIMED:]
-        return median(each[by_1] for each in settled), median(each[by_16] - each[by_1] for each in settled)
+def _cpu_s(program: psutil.Process) -> float:
+    times = [process.cpu_times() for process in (program, *program.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
 
 
-def _seconds(system: System, recording: Samples) -> float:
-    started = time.monotonic()
-    _transcribe(system, recording)
-    return time.monotonic() - started
+def _ratios(turns: Sequence[_Runs], count: int, what: str) -> list[Figure]:
+    """Compare with the stock library, turn by turn: below 1 is less than theirs."""
 
+    def over(peer: str, figure: Callable[[Run], float]) -> float:
+        return median(figure(turn["ours"][count]) / figure(turn[peer][count]) for turn in turns)
 
-def _transcribe(system: System, recording: Samples) -> str:
-    return system.recognize(pcm_messages(recording.tobytes()), model=digits.MODEL)
-
-
-def _padding(folder: Path) -> Path:
-    """Make a folder of models in which the digits' is one that takes 30 s of input, as the public models do."""
-    config = shutil.copytree(digits.MODELS / digits.MODEL, folder / digits.MODEL) / "preprocessor_config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"encode_short": False}))
-    return folder
-
-
-def _speeds(runs: Sequence[_Runs], audio_s: float) -> dict[int, float]:
-    """Return by requests at once how many seconds of audio are transcribed in a second."""
-    return {count: median(audio_s / turn[count].wall_s for turn in runs) for count in runs[0]}
-
-
-def _throughputs(speeds: Mapping[str, Mapping[int, float]], best: str, tried: str) -> list[Figure]:
-    figures = []
-    for count in _COUNTS:
-        others = _listed({name: speeds[name][count] for name in (_LOCKED, _BATCHED, _PADDED)})
-        note = f"alone: stock with {best} (workers x threads); {others}"
-        name = f"whisper audio per time, {count} at once"
-        figures.append(Figure(name, speeds[_OURS][count], "x", alone=speeds[best][count], note=f"{note}; {tried}"))
-    return figures
-
-
-def _ratios(turns: _Turns, best: str, targets: Sequence[Target]) -> list[Figure]:
-    """Compare with the stock library, turn by turn."""
-    peers = {"stock behind a lock": _LOCKED, f"stock with {best}": best, "stock batched": _BATCHED}
-    figures = []
-    for label, ours, limits in (("whisper", _OURS, targets), ("whisper padded to 30 s", _PADDED, ())):
-        for (peer, theirs), target in zip_longest(peers.items(), limits):
-            ratio = _over(turns[ours], turns[theirs])
-            figures.append(Figure(f"{label} over {peer}, {_MOST} at once", ratio, target=target, alone=1.0))
-    return figures
-
-
-def _over(ones: Sequence[_Runs], others: Sequence[_Runs]) -> float:
-    """Return how many times faster than the others the ones are."""
-    return median(other[_MOST].wall_s / one[_MOST].wall_s for one, other in zip(ones, others, strict=True))
-
-
-def _errors(turns: _Turns, references: Sequence[str]) -> Figure:
-    wer = {}
-    for name, runs in turns.items():
-        texts = [text for turn in runs for run in turn.values() for text in run.texts]
-        wer[name] = word_error_rate([*references] * (len(texts) // len(references)), texts, _plain)
-    others = ", ".join(f"{name} {rate:.3f}" for name, rate in wer.items() if name not in (_OURS, _LOCKED))
-    note = f"{len(' '.join(references).split())} words; alone: stock behind a lock; {others}"
-    return Figure("WER of digits, whisper", wer[_OURS], target=Target(wer[_LOCKED]), alone=wer[_LOCKED], note=note)
-
-
-def _batching(turns: _Turns, waits: Sequence[tuple[float, float]]) -> list[Figure]:
-    """Tell what batches cost one that comes alone, and what they would give many on a CPU."""
-    alone_ms, waited_ms = (1000 * median(column) for column in zip(*waits, strict=True))
-    note = f"of 2 s, which take {alone_ms:.1f} ms; decoded by 16 instead of by 1"
-    gained = _over(turns[_BY_8], turns[_OURS])
+    walls = ", ".join(f"{name} {median(turn[name][count].wall_s for turn in turns):.1f} s" for name in turns[0])
+    cpus = ", ".join(f"{name} {median(turn[name][count].cpu_s for turn in turns):.1f} s" for name in turns[0])
     return [
-        Figure("waiting for company costs a short request", waited_ms, "ms", note=note),
-        Figure(f"whisper by 8 over by 1, {_MOST} at once", gained, alone=1.0, note="a CPU's default is by 1"),
+        Figure(
+            f"whisper time over stock, {what}, {count} at once", over(_STOCK, _wall_s), "x", Target(_WALL), note=walls
+        ),
+        Figure(f"whisper CPU over stock, {what}, {count} at once", over(_STOCK, _used_s), "x", Target(_CPU), note=cpus),
+        Figure(
+            f"whisper time over batched, {what}, {count} at once", over(_BATCHED, _wall_s), "x", Target(_OVER_BATCHED)
+        ),
     ]
 
 
-def _plain(text: str) -> str:
-    return " ".join(plain_words(text))
+def _wall_s(each: Run) -> float:
+    return each.wall_s
 
 
-def _listed(speeds: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {speed:.1f}" for name, speed in speeds.items())
+def _used_s(each: Run) -> float:
+    return each.cpu_s
+
+
+def _normalized(text: str, language: str) -> str:
+    if language == "en":
+        return str(EnglishTextNormalizer()(text))
+    return str(BasicTextNormalizer(split_letters=language in _UNSPACED)(text))
+
+
+def _errors(turn: _Runs, entries: Sequence[Labelled]) -> list[Figure]:
+    rates: dict[str, dict[str, float]] = {}
+    for name, runs in turn.items():
+        texts: dict[str, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
+        for entry, text in zip(entries, runs[1].texts, strict=True):
+            for key in (entry.language, "all"):
+                texts[key][0].append(_normalized(entry.text, entry.language))
+                texts[key][1].append(_normalized(text, entry.language))
+        rates[name] = {key: jiwer.wer(*pair) for key, pair in texts.items()}
+    figures = []
+    for key, ours in rates["ours"].items():
+        best = min(rates[name][key] for name in _PEERS)
+        note = ", ".join(f"{name} {rates[name][key]:.3f}" for name in _PEERS)
+        unit = "characters" if key in _UNSPACED else "words"
+        target = Target(round(best + _WORSE, 4)) if key == "all" else None
+        figures.append(Figure(f"whisper errors, {key}", ours, f"of {unit}", target, best, note))
+    return figures
+
+
+def _joined(data: BenchData, seconds: float) -> tuple[Samples, str]:
+    """Join readings in a random order, with pauses between them."""
+    entries = data.labelled("en_read", ("A", "B"))
+    rng = np.random.default_rng(1)
+    parts: list[Samples] = []
+    texts: list[str] = []
+    length_s = 0.0
+    while length_s < seconds:
+        for place in rng.permutation(len(entries)):
+            parts += [decode(entries[place].path), np.zeros(round(rng.uniform(*_JOINED_GAP_S) * 16_000), np.int16)]
+            texts.append(entries[place].text)
+            length_s += (len(parts[-1]) + len(parts[-2])) / 16_000
+            if length_s >= seconds:
+                break
+    return np.concatenate(parts), " ".join(texts)
+
+
+def _long_errors(turn: _Runs, reference: str) -> list[Figure]:
+    rates = {
+        name: jiwer.wer(_normalized(reference, "en"), _normalized(runs[1].texts[0], "en"))
+        for name, runs in turn.items()
+    }
+    best = min(rates[name] for name in _PEERS)
+    note = ", ".join(f"{name} {rates[name]:.3f}" for name in _PEERS)
+    return [Figure("whisper errors, joined readings", rates["ours"], "of words", Target(best + _WORSE), best, note)]
+
+
+def _found(system: System, plan: Plan, data: BenchData) -> list[Figure]:
+    """Count the recordings whose language is found without being told."""
+    plan.say("whisper: languages")
+    entries = [*data.labelled("multilang", ("A", "B")), *data.labelled("multilang_lid", ("label-only",))]
+    # Those of two languages have none to be found.
+    entries = [entry for entry in entries if entry.language and "+" not in entry.language]
+    wrong = []
+    for entry in entries:
+        pcm = pcm_messages(decode(entry.path).tobytes())
+        _, language = system.recognized(pcm, lambda _: None, MODEL, "auto")
+        if language != entry.language:
+            wrong.append(f"{entry.path.name}: {language}")
+    share = 1 - len(wrong) / len(entries)
+    note = "; ".join([f"{len(entries)} recordings", *wrong])
+    return [Figure("whisper languages found", share, target=Target(_FOUND, at_least=True), note=note)]

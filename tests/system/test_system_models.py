@@ -61,5 +61,5 @@ def test_the_embedded_model_answers_and_says_so_while_they_are_not(
     settings = {"MODELS": "small", "ASR_LOAD_WAIT_S": "0.1", **mirror.environment(tmp_path)}
     for stack in started(free_ports, tmp_path, settings):
         answer = transcribed(stack, recording, model="small", language="en")
-    assert answer["model"] == "moonshine-tiny-en"
-    assert answer["warnings"] == ["The model small is not loaded here; moonshine-tiny-en answered."]
+    assert answer["model"] == "base"
+    assert answer["warnings"] == ["The model small is not loaded here; base answered."]

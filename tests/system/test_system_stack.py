@@ -153,8 +153,8 @@ def test_a_taken_port_is_one_sentence_that_names_the_setting(free_ports: list[in
 
 
 def test_a_missing_python_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "protos").mkdir()
-    for name in ("pyproject.toml", "protos/generate.py"):
+    for name in ("pyproject.toml", "protos/generate.py", "docker/asr/requirements-whisper-base.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     result = subprocess.run(
         ["make", "-f", str(ROOT / "Makefile"), "run", "PYTHON="],
