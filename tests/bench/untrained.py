@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from ctranslate2.specs import LayerSpec, WhisperSpec
 
-from tests.bench.digits import MODEL, MODELS
+from tests.asr.digits import DIGITS
 
 _HEARD, _SAID, _PROMPT = 1500, 448, 4
 _SPREAD, _PULL = 0.002, 10.0
@@ -42,7 +42,7 @@ LARGE_V3_TURBO = Size(1280, 32, 4, 20, 128, ((2, 4), (2, 11), (3, 3), (3, 6), (3
 
 def build(folder: Path, size: Size, words: int) -> None:
     """Write a model to `folder` that hears so many words in everything; its vocabulary is that of the digits' model."""
-    source = MODELS / MODEL
+    source = DIGITS
     rng = np.random.default_rng(8)
     vocabulary: list[str] = json.loads((source / "vocabulary.json").read_text())
     width = size.width
