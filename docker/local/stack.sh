@@ -17,8 +17,8 @@ export EDGE_GRACE_S="${EDGE_GRACE_S:-0.5}" ASR_GRACE_S="${ASR_GRACE_S:-0.5}"
 export DIARIZE_GRACE_S="${DIARIZE_GRACE_S:-0.5}" SUMMARIZE_GRACE_S="${SUMMARIZE_GRACE_S:-0.5}"
 # A local server answers with what it has, and says so; models that are asked for here are loaded, or fetched first.
 embedded="base moonshine-tiny-en"
-if ! python -c 'import sys; from services.asr.models import wheels; sys.exit(not wheels.are_here())'; then
-    echo "Whisper base is not installed here, so English alone is understood, by Moonshine (make clean, then again, tries anew)."
+if ! python -m services.asr.models list | grep -q '^base  *here'; then
+    [ -n "${MODELS:-${ASR_MODELS:-}}" ] || echo "Whisper base is not installed here, so English alone is understood, by Moonshine (make clean, then again, tries anew)."
     embedded=moonshine-tiny-en
 fi
 export ASR_FALLBACK_MODELS="${ASR_FALLBACK_MODELS-$embedded}"

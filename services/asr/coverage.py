@@ -48,10 +48,10 @@ def gaps(words: Sequence[SpokenWord], spans: Sequence[Span], voiced: Sequence[Sp
 
 
 def _most_s(text: str) -> float:
-    """Return the most seconds of voice that a written word takes; digits and ideographs are said as words."""
+    """Return the most seconds of voice that a written word takes; digits and wide characters are said as words."""
     seconds = _WORD_S
     for character in text:
-        if character.isdigit() or unicodedata.category(character) == "Lo":
+        if character.isdigit() or unicodedata.east_asian_width(character) in "WF":
             seconds += _SIGN_S
         elif character.isalpha():
             seconds += _LETTER_S

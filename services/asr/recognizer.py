@@ -14,9 +14,9 @@ from services.asr.transcript import Segment, Timing
 
 Decode = Callable[[Utterance], Awaitable[Hypothesis]]
 
-# Voice that is worth another try, and that a caller is told about where none gave words.
+# Voice that is worth another try; and what callers are told of, beside words and where there are none.
 _LEAST_GAP_S = 1.5
-_LEAST_TOLD_S = 2.0
+_LEAST_TOLD_S, _LEAST_WORDLESS_S = 2.0, 0.5
 # A gap of nearly the whole utterance would be heard as before: it is cut in two.
 _WHOLE = 0.8
 _MAX_DEPTH = 3
@@ -71,11 +71,16 @@ class Recognizer:
         if hypothesis.words:
             turn.count(language)
             placed = await self._fill(chunk.samples, voiced, placed, language, 1)
-        missed = [
-            (chunk.start + gap.start, chunk.start + gap.end)
-            for gap in gaps(placed.hypothesis.words, placed.spans, voiced, len(chunk.samples))
-            if voice_within(voiced, gap.start, gap.end) >= (_LEAST_TOLD_S if gap.last else _LEAST_GAP_S) * SAMPLE_RATE
-        ]
+        missed = (
+            []
+            if placed.hypothesis.words and not self._tells_gaps(placed)
+            else [
+                (chunk.start + gap.start, chunk.start + gap.end)
+                for gap in gaps(placed.hypothesis.words, placed.spans, voiced, len(chunk.samples))
+                if voice_within(voiced, gap.start, gap.end)
+                >= (_LEAST_TOLD_S if gap.last else _LEAST_WORDLESS_S) * SAMPLE_RATE
+            ]
+        )
         if not placed.hypothesis.words:
             return Recognized([], missed)
         spans = placed.spans
@@ -95,6 +100,8 @@ class Recognizer:
 
     async def _fill(self, samples: Pcm, voiced: Sequence[Span], placed: _Placed, language: str, depth: int) -> _Placed:
         """Return the words of an utterance with those of its gaps, each heard by itself."""
+        if not self._tells_gaps(placed):
+            return placed
         found = gaps(placed.hypothesis.words, placed.spans, voiced, len(samples))
         for gap in reversed(found):
             for start, end in reversed(_parts(gap, voiced, len(samples))):
@@ -103,6 +110,10 @@ class Recognizer:
                 heard = await self._hear(samples, voiced, start, end, language, depth)
                 placed = _spliced(placed, heard, start, end)
         return placed
+
+    def _tells_gaps(self, placed: _Placed) -> bool:
+        """Return whether the words are where they were said: not if estimated, nor those of a translation."""
+        return placed.timing is Timing.ALIGNED and not self._options.translate
 
     async def _hear(
         self, samples: Pcm, voiced: Sequence[Span], start: int, end: int, language: str, depth: int

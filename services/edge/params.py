@@ -89,9 +89,12 @@ def gather(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     return gathered
 
 
-def parse(given: Mapping[str, str], models: Collection[str]) -> TranscribeParams:
-    """Read form fields by their names (`NAMES`); an absent or empty one is the default, an unknown one a warning."""
-    return _read(given, TranscribeParams(), NAMES, models)
+def parse(given: Mapping[str, str], models: Collection[str], *, is_whole: bool = True) -> TranscribeParams:
+    """Read form fields by their names (`NAMES`); an absent or empty one is the default, an unknown one a warning.
+
+    While the form is not whole, what only all fields together tell is not checked.
+    """
+    return _read(given, TranscribeParams(), NAMES, models, is_whole=is_whole)
 
 
 def parse_live(given: Mapping[str, object], defaults: LiveParams, models: Collection[str]) -> LiveParams:
@@ -110,7 +113,9 @@ def parse_language(text: str) -> str:
     return code
 
 
-def _read(given: Mapping[str, object], defaults: P, names: Collection[str], models: Collection[str]) -> P:
+def _read(
+    given: Mapping[str, object], defaults: P, names: Collection[str], models: Collection[str], *, is_whole: bool = True
+) -> P:
     read: dict[str, Any] = {}
     unknown = []
     for name, value in given.items():
@@ -122,7 +127,7 @@ def _read(given: Mapping[str, object], defaults: P, names: Collection[str], mode
         elif text := _text(name, value):
             read[name] = _model(text, models) if name == "model" else _READERS[name](text)
     params = replace(defaults, **read, warnings=(*defaults.warnings, *_unknown(unknown)))
-    if params.languages and params.language not in (_AUTO, *params.languages):
+    if is_whole and params.languages and params.language not in (_AUTO, *params.languages):
         raise invalid(f"language is {params.language}, which is not among languages: {', '.join(params.languages)}.")
     return params
 

@@ -33,6 +33,7 @@ def test_voice_after_the_last_word_is_a_gap() -> None:
 def test_long_numbers_and_ideographs_take_their_time() -> None:
     assert gaps([word("1984")], [(0, 2 * SECOND)], [(0, 2 * SECOND)], 2 * SECOND) == []
     assert gaps([word("今天天氣")], [(0, 2 * SECOND)], [(0, 2 * SECOND)], 2 * SECOND) == []
+    assert gaps([word("مرحبا")], [(0, 2 * SECOND)], [(0, 2 * SECOND)], 2 * SECOND) != []
 
 
 def test_voice_without_any_word_is_one_gap() -> None:

@@ -31,15 +31,14 @@ _MAX_COMPRESSION = 2.4
 _MIN_LOGPROB = -1.0
 _MAX_TOKENS = 448
 _MAX_PROMPT_TOKENS = 224
-# The fastest speech in scripts of several tokens a letter; beyond it the decoder is caught in a loop.
-_TOKENS_PER_S, _SPARE_TOKENS = 25, 16
 # Said twice at the end: the fault of short windows.
 _LEAST_REPEATED_WORDS = 2
 _HOP = 160
 _WINDOW_S = 30
 # The silence that a short window has behind the speech; with less, models go on speaking.
 _SILENCE_S = 2
-_MAX_SHORT_CHUNK_S = _MAX_LIVE_CHUNK_S = 15.0
+_MAX_LIVE_CHUNK_S = 15.0
+_TRANSLATION = "en"
 _LEAST_PROBABILITY = 1e-10
 _OVERLOADED_RETRY_S = 5.0
 _OUT_OF_MEMORY = "out of memory"
@@ -139,10 +138,7 @@ class Whisper:
         )
         self._extract = self._model.feature_extractor
         self.languages = tuple(LANGUAGES) if self._model.model.is_multilingual else ("en",)
-        # In short windows short pieces cost less, and who speaks changes less often in them.
-        self.max_chunk_s = (
-            _MAX_SHORT_CHUNK_S if tuning.least_window_s < _WINDOW_S else float(self._extract.chunk_length)
-        )
+        self.max_chunk_s = float(self._extract.chunk_length)
         self.max_live_chunk_s = min(self.max_chunk_s, _MAX_LIVE_CHUNK_S)
         self._tokenizers: dict[str, Tokenizer] = {}
         # For what depends on no language; made whole now, since threads share it later.
@@ -216,13 +212,14 @@ class Whisper:
             for found, (language, certainty) in zip(tries, languages, strict=True)
         ]
         said = {place: found for place, found in enumerate(tries) if found is not None and found.tokens}
-        # The alignment takes one language at a time.
-        for language in {languages[place][0] for place in said}:
-            places = [place for place in said if languages[place][0] == language]
+        # The alignment takes one language and task at a time.
+        tasks = {place: (languages[place][0], utterances[place].options.translate) for place in said}
+        for language, translate in set(tasks.values()):
+            places = [place for place in said if tasks[place] == (language, translate)]
             tokens = [said[place].tokens for place in places]
             sizes = [min(frames, len(utterances[place].samples) // _HOP) for place in places]
-            tokenizer = self._tokenizer(language)
-            aligned = model.align(_rows(heard, places), tokenizer.sot_sequence, tokens, sizes)
+            tokenizer = self._tokenizer(_TRANSLATION if translate else language)
+            aligned = model.align(_rows(heard, places), self._start(language, translate), tokens, sizes)
             for place, found in zip(places, aligned, strict=True):
                 words, spans = cut(tokenizer, said[place].tokens, found.text_token_probs, found.alignments)
                 certainty, temperature = languages[place][1], said[place].temperature
@@ -242,15 +239,13 @@ class Whisper:
         tries: dict[int, list[_Try]] = {place: [] for place in left}
         for temperature in _TEMPERATURES:
             beam_size = 1 if utterances[left[0]].interim else self._beam_size
-            longest = max(len(utterances[place].samples) for place in left) / SAMPLE_RATE
-            results = self._generate(
-                _rows(heard, left), [prompts[place] for place in left], temperature, beam_size, longest
-            )
+            results = self._generate(_rows(heard, left), [prompts[place] for place in left], temperature, beam_size)
             for place, attempt in zip(left, results, strict=True):
                 tries[place].append(attempt)
-                if attempt.convinces and (is_full or not attempt.ends_twice):
+                is_interim = utterances[place].interim
+                if attempt.convinces and (is_full or is_interim or not attempt.ends_twice):
                     found[place] = attempt
-                elif attempt.is_silence or utterances[place].interim:
+                elif attempt.is_silence or is_interim:
                     found[place] = replace(attempt, tokens=())
             left = [place for place in left if found[place] is None]
             if not left or not is_full:
@@ -259,15 +254,12 @@ class Whisper:
             found[place] = max(tries[place], key=lambda attempt: (not attempt.is_repetitive, attempt.logprob))
         return found
 
-    def _generate(
-        self, heard: StorageView, prompts: list[list[int]], temperature: float, beam_size: int, speech_s: float
-    ) -> list[_Try]:
+    def _generate(self, heard: StorageView, prompts: list[list[int]], temperature: float, beam_size: int) -> list[_Try]:
         sampling = {"num_hypotheses": _BEST_OF, "sampling_topk": 0, "sampling_temperature": temperature}
-        most = len(prompts[0]) + math.ceil(speech_s * _TOKENS_PER_S) + _SPARE_TOKENS
         results = self._model.model.generate(
             heard,
             prompts,
-            max_length=min(_MAX_TOKENS, most),
+            max_length=_MAX_TOKENS,
             return_scores=True,
             return_no_speech_prob=True,
             suppress_blank=True,
@@ -293,18 +285,29 @@ class Whisper:
         return features
 
     def _prompt(self, language: str, options: Options) -> list[int]:
+        return [
+            *self._context(options),
+            *self._start(language, options.translate),
+            self._any_tokenizer.no_timestamps,
+        ]
+
+    def _start(self, language: str, translate: bool) -> list[int]:
+        """Return the marks that the text begins with."""
         tokenizer = self._tokenizer(language)
-        task = tokenizer.translate if options.translate else tokenizer.transcribe
-        start = [task if token == tokenizer.transcribe else token for token in tokenizer.sot_sequence]
-        return [*self._context(options), *start, tokenizer.no_timestamps]
+        marks = {tokenizer.transcribe: tokenizer.translate} if translate else {}
+        return [marks.get(token, token) for token in tokenizer.sot_sequence]
 
     def _context(self, options: Options) -> list[int]:
         """Return the tokens of the text that the speech is said to follow: the keywords, then the prompt's end."""
         if not options.prompt and not options.keywords:
             return []
         tokenizer = self._any_tokenizer
-        keywords = tokenizer.encode(" " + ", ".join(options.keywords))[:_MAX_PROMPT_TOKENS] if options.keywords else []
-        prompt = tokenizer.encode(" " + options.prompt.strip()) if options.prompt else []
+        keywords, prompt = (
+            # What is written like one of the model's own marks is no text.
+            [token for token in tokenizer.encode(f" {text}") if token < tokenizer.eot] if text else []
+            for text in (", ".join(options.keywords), options.prompt)
+        )
+        del keywords[_MAX_PROMPT_TOKENS:]
         room = _MAX_PROMPT_TOKENS - len(keywords)
         return [tokenizer.sot_prev, *keywords, *prompt[max(0, len(prompt) - room) :]]
 

@@ -72,7 +72,7 @@ def preference(model: Model, options: Options, *, live_on_cpu: bool) -> tuple[bo
 
 
 def choose(model: Model, options: Options, instead_of: str = "") -> Choice:
-    """Return how `model`, which suits, answers a request with such options; `instead_of` another, if one is named."""
+    """Return how `model`, which suits, answers a request with such options; `instead_of` one that could have."""
     caveats = []
     if instead_of:
         message = f"The model {instead_of} is not loaded here; {model.id} answered."

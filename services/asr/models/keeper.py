@@ -188,7 +188,8 @@ class Keeper:
         asked = named or self.models[DEFAULT]
         first = [asked] if named or asked.id in self._slots else []
         others: dict[str, Model] = {}
-        for group in (() if named else self._default, self._fallbacks):
+        # What is loaded when somebody asks for it answers at last, where nothing is named.
+        for group in (() if named else self._default, self._fallbacks, () if named else self._slots):
             models = [self.models[each] for each in group]
             models.sort(key=lambda each: preference(each, options, live_on_cpu=live and self._is_on_cpu(each)))
             others |= {each.id: each for each in models}

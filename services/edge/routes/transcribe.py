@@ -47,7 +47,11 @@ async def handle(request: web.Request) -> web.StreamResponse:
             digest = None if key is None else hashlib.sha256()
             limit_bytes = job.limits.upload_bytes
             with tracing.step("receive"):
-                wanted = check(await receive_form(request, request.app[SETTINGS], upload, limit_bytes, check, digest))
+                wanted = check(
+                    await receive_form(
+                        request, request.app[SETTINGS], upload, limit_bytes, partial(check, is_whole=False), digest
+                    )
+                )
             received_s = asyncio.get_running_loop().time()
             if digest is not None:
                 job.fingerprint = fingerprint(asdict(wanted), digest.hexdigest())
