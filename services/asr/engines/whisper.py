@@ -37,7 +37,7 @@ _HOP = 160
 _WINDOW_S = 30
 # The silence that a short window has behind the speech; with less, models go on speaking.
 _SILENCE_S = 2
-_MAX_LIVE_CHUNK_S = 15.0
+_MAX_SHORT_CHUNK_S = _MAX_LIVE_CHUNK_S = 15.0
 _TRANSLATION = "en"
 _LEAST_PROBABILITY = 1e-10
 _OVERLOADED_RETRY_S = 5.0
@@ -138,7 +138,8 @@ class Whisper:
         )
         self._extract = self._model.feature_extractor
         self.languages = tuple(LANGUAGES) if self._model.model.is_multilingual else ("en",)
-        self.max_chunk_s = float(self._extract.chunk_length)
+        # In short windows shorter pieces cost less, and a worker is free again, or can end, within seconds.
+        self.max_chunk_s = _MAX_SHORT_CHUNK_S if tuning.least_window_s < _WINDOW_S else float(_WINDOW_S)
         self.max_live_chunk_s = min(self.max_chunk_s, _MAX_LIVE_CHUNK_S)
         self._tokenizers: dict[str, Tokenizer] = {}
         # For what depends on no language; made whole now, since threads share it later.
