@@ -260,16 +260,10 @@ class _Ear:
         utterance = Utterance(samples, self._options.language, self._options, self._draft, interim=True)
         if self._look is None:
             self._look = asyncio.create_task(self._show(utterance, speech[0]))
-            self._look.add_done_callback(self._look_again)
         elif not self._seat.renew(utterance):
             return
         self._looked_at = speech[1]
         self._look_came = self._came
-
-    def _look_again(self, look: "asyncio.Task[None]") -> None:
-        """Look at what came while a look was decoded; one that failed fails the session with the next audio."""
-        if not look.cancelled() and look.exception() is None:
-            self._look_on()
 
     async def _show(self, utterance: Utterance, start: int) -> None:
         stabilizer = self._stabilizer

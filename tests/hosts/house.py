@@ -25,6 +25,7 @@ _SETTINGS = {
     **{f"{name}_HOST": "0.0.0.0" for name in ("EDGE", "ASR", "DIARIZE", "SUMMARIZE")},
     **{f"{name}_METRICS_PORT": str(_METRICS_PORT) for name in ("EDGE", "ASR", "DIARIZE", "SUMMARIZE")},
     "REDIS_URL": f"redis://store:{_STORE_PORT}/0",
+    "ASR_MODELS": "moonshine-tiny-en",
     "ASR_FALLBACK_MODELS": "moonshine-tiny-en",
     "HF_HUB_OFFLINE": "1",
     "LOG_FORMAT": "json",
