@@ -60,7 +60,7 @@ def run(
     languages: Sequence[str],
     cpu_s: Callable[[], float] = time.process_time,
 ) -> Run:
-    """Transcribe all recordings, `count` at once; `cpu_s` tells the processor time of who does it."""
+    """Transcribe all recordings, `count` at once; `cpu_s` returns the processor seconds used so far."""
     with ThreadPoolExecutor(count) as pool:
         started, used_s = time.monotonic(), cpu_s()
         texts = list(pool.map(transcribe, recordings, languages))
