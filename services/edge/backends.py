@@ -240,15 +240,16 @@ class Backends:
         """Return the models of recognition and what they run on."""
         return await self._list_models(self._settings.probe_deadline_s)
 
-    async def catalog_soon(self, first_s: float, max_age_s: float = inf) -> Catalog:
+    async def catalog_soon(self, max_age_s: float = inf) -> Catalog:
         """Return the same within a fraction of a second: as it was last time where recognition is there, but busy.
 
-        What was never known, or not for `max_age_s`, is waited for at most `first_s`.
+        What was never known, or not for `max_age_s`, is waited for as in `catalog`.
         """
         now = asyncio.get_running_loop().time
         known = self._catalog if now() - self._listed_s <= max_age_s else None
+        settings = self._settings
         try:
-            return await self._list_models(first_s if known is None else self._settings.stream_probe_s)
+            return await self._list_models(settings.probe_deadline_s if known is None else settings.stream_probe_s)
         except SttError as error:
             if error.reason is not Reason.DEADLINE_EXCEEDED or known is None:
                 raise

@@ -40,7 +40,7 @@ async def handle(request: web.Request) -> web.StreamResponse:
     # Known to be wrong without asking anybody; a model is not.
     params.parse_live({**query, "model": ""}, LiveParams(), models=())
     async with admitted(request, caller, "live") as job:
-        models = [model.id for model in public_models((await backends.catalog_soon(settings.stream_probe_s)).models)]
+        models = [model.id for model in public_models((await backends.catalog_soon()).models)]
         read = partial(params.parse_live, models=models)
         config = partial(read, defaults=read(query, LiveParams()))
         await websocket.prepare(request)

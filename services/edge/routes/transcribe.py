@@ -40,7 +40,7 @@ async def handle(request: web.Request) -> web.StreamResponse:
     key = idempotency_key(request, caller)
     await check_head(request, request.app[SETTINGS], limits.upload_bytes)
     async with admitted(request, caller, "recording", key) as job:
-        catalog = await request.app[BACKENDS].catalog_soon(request.app[SETTINGS].probe_deadline_s, _CATALOG_AGE_S)
+        catalog = await request.app[BACKENDS].catalog_soon(_CATALOG_AGE_S)
         models = [model.id for model in public_models(catalog.models)]
         with closing(request.app[SPOOL].file()) as upload:
             check = partial(params.parse, models=models)
