@@ -113,6 +113,10 @@ class Engine(Protocol):
     def max_live_chunk_s(self) -> float:
         """The longest utterance of a live session, which is decoded again and again while it grows, in seconds."""
 
+    @property
+    def live_tail_s(self) -> float:
+        """The silence it needs behind an utterance of a live session, in seconds."""
+
     def decode(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         """Transcribe at most `max_batch` utterances, one hypothesis each, in their order.
 

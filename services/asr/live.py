@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from services.asr.aligner import Aligner
-from services.asr.engine import SAMPLE_RATE, Engine, Options, Pcm, Utterance
+from services.asr.engine import SAMPLE_RATE, Engine, Hypothesis, Options, Pcm, Utterance
 from services.asr.metrics import FINAL_LATENCY, PARTIAL_LATENCY
 from services.asr.recognizer import Recognizer
 from services.asr.scheduler import Scheduler, Seat
@@ -73,6 +73,15 @@ class _Whole:
     came: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Early:
+    """The decoding of a chunk that is whole unless the speaker, who paused at `voice_end`, goes on."""
+
+    voice_end: int
+    samples: Pcm
+    decoding: asyncio.Task[Hypothesis]
+
+
 Event = SpeechStarted | Partial | SpeechEnded | Segment | Finished
 
 
@@ -101,14 +110,15 @@ class LiveTranscriber:
         cutting = Cutting(
             max_chunk_s=engine.max_live_chunk_s,
             max_pause_s=listening.endpoint_s,
+            tail_s=engine.live_tail_s,
             block_frames=_BLOCK_FRAMES,
         )
         heard = Heard(options.language)
         now = asyncio.get_running_loop().time
         with scheduler.seat(engine, listening.late_s) as seat:
             segmenter = Segmenter(SileroStream(self._voice), cutting)
-            recognizer = Recognizer(options, seat.final, self._aligner, alignment_turn_s=_ALIGNMENT_TURN_S)
             ear = _Ear(segmenter, seat, options, interim=listening.interim, max_ahead_s=self._max_ahead_s)
+            recognizer = Recognizer(options, ear.final, self._aligner, alignment_turn_s=_ALIGNMENT_TURN_S)
             reader = asyncio.create_task(ear.listen(pieces))
             reader.add_done_callback(lambda _: ear.news.set())
             partial: Partial | None = None
@@ -145,6 +155,7 @@ class LiveTranscriber:
                 yield heard.finished(await reader)
             finally:
                 reader.cancel()
+                ear.drop_early()
                 await asyncio.gather(reader, return_exceptions=True)
 
 
@@ -176,6 +187,7 @@ class _Ear:
         self._looked_at = 0
         self._has_words = False
         self._draft: tuple[int, ...] = ()
+        self._early: _Early | None = None
 
     async def listen(self, pieces: AsyncIterator[bytes | Flush]) -> int:
         """Read the whole session; return its number of samples."""
@@ -202,13 +214,41 @@ class _Ear:
         self._owed -= len(chunk.samples)
         self._settled.set()
 
+    async def final(self, utterance: Utterance) -> Hypothesis:
+        """Return what the engine hears in a chunk that is whole, which may have been decoded before it was."""
+        early = self._early
+        if early is None or not np.array_equal(early.samples, utterance.samples):
+            return await self._seat.final(utterance)
+        self._early = None
+        return await early.decoding
+
+    def drop_early(self) -> None:
+        """Give up what is decoded of a chunk before it is whole."""
+        if self._early is not None:
+            self._early.decoding.cancel()
+            # Nobody asks any more whether it failed.
+            self._early.decoding.add_done_callback(lambda task: task.cancelled() or task.exception())
+            self._early = None
+
     def _hear(self, samples: Pcm) -> None:
         # In small portions, so that a large message's end does not hide what happened in its middle.
         for start in range(0, len(samples), _BLOCK_FRAMES * FRAME):
             chunks = self._segmenter.push(samples[start : start + _BLOCK_FRAMES * FRAME])
             self._tell(chunks, ended=self._segmenter.paused)
-        if self._interim:
+            self._decode_early()
+        if self._interim and self._early is None:
             self._look_on()
+
+    def _decode_early(self) -> None:
+        """Decode the open chunk while nobody knows yet whether it is whole, where a worker has nothing else to do."""
+        speech = self._segmenter.speech
+        if self._early is not None and not self._owed and (speech is None or speech[1] != self._early.voice_end):
+            self.drop_early()
+        if self._early or self._owed or speech is None or not self._segmenter.is_whole or not self._seat.is_free:
+            return
+        samples = self._segmenter.peek().samples
+        utterance = Utterance(samples, self._options.language, self._options)
+        self._early = _Early(speech[1], samples, asyncio.create_task(self._seat.final(utterance)))
 
     def _tell(self, chunks: list[Chunk], *, ended: bool) -> None:
         """Put what the segmenter found where it is sent from."""

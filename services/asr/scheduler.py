@@ -5,6 +5,8 @@ one engine. It knows utterances and who asks for them, not what becomes of them.
 """
 
 import asyncio
+import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,9 +25,11 @@ _GATHER_S = 0.005
 # Looks come no closer together than this, and may take this share of the workers; finals and recordings need the rest.
 _MIN_CADENCE_S = 0.5
 _LOOKS_SHARE = 0.4
+# Where looks would come further apart if all sessions spoke at once, there are as many as the device keeps up with.
+_MAX_CADENCE_S = 4.0
 # How much the newest measurement counts.
 _SMOOTHING = 0.2
-_MIN_RETRY_AFTER_S = 1.0
+_MIN_RETRY_AFTER_S, _SEAT_RETRY_AFTER_S = 1.0, 2.0
 
 
 class Scheduler:
@@ -45,9 +49,10 @@ class Scheduler:
         self._queue = Queue()
         self._changed = asyncio.Event()
         self._seats: set[Seat] = set()
+        self._idle = workers
         self._files_running = 0
-        # Measured: how long a look occupies a worker, and waits for one; how long any utterance does.
-        self._look_s = 0.0
+        # Measured: how long a look occupies a worker, by engine, and waits for one; how long any utterance does.
+        self._look_s: defaultdict[str, float] = defaultdict(float)
         self._look_wait_s = 0.0
         self._decode_s = 0.0
 
@@ -59,11 +64,11 @@ class Scheduler:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """End when what is being decoded is done; what waits is dropped."""
+        """End now: what waits is dropped, and nobody hears of what is being decoded."""
         for worker in self._working:
             worker.cancel()
         await asyncio.gather(*self._working, return_exceptions=True)
-        await asyncio.to_thread(self._executor.shutdown)
+        self._executor.shutdown(wait=False)
 
     def check_room(self) -> None:
         """Raise SttError (OVERLOADED, with the delay after which there should be room) when the queue is full.
@@ -77,6 +82,17 @@ class Scheduler:
                 "The service has more to transcribe than it can.",
                 retry_after_s=max(_MIN_RETRY_AFTER_S, backlog_s),
             )
+
+    def expect(self, engine: Engine, look_s: float) -> None:
+        """Take a look of `engine` to occupy a worker for so long, until some were measured."""
+        self._look_s[engine.id] = look_s
+
+    def check_seat(self, engine: Engine) -> None:
+        """Raise SttError (OVERLOADED) where the device does not keep up with one more live session of `engine`."""
+        together_s = sum(self._look_s[seat.engine.id] for seat in self._seats) + self._look_s[engine.id]
+        if self._seats and together_s > self.workers * _LOOKS_SHARE * _MAX_CADENCE_S:
+            message = f"{len(self._seats)} live sessions are being transcribed, as many as {engine.id} keeps up with."
+            raise SttError(Reason.OVERLOADED, message, retry_after_s=_SEAT_RETRY_AFTER_S)
 
     async def decode(self, engine: Engine, utterance: Utterance) -> Hypothesis:
         """Return what `engine` hears in a piece of a recording; cancelled while it waits, it is never decoded."""
@@ -94,12 +110,11 @@ class Scheduler:
             self._seats.remove(seat)
             self._changed.set()
 
-    @property
-    def _cadence_s(self) -> float:
+    def _cadence_s(self, engine: Engine) -> float:
         """Return how far apart a session's looks are now, so that all that speak together take no more than a share."""
-        speaking = sum(seat.speaking for seat in self._seats)
-        round_s = speaking * self._look_s / (self.workers * _LOOKS_SHARE)
-        return max(_MIN_CADENCE_S, round_s, self._look_wait_s + self._look_s)
+        round_s = sum(self._look_s[seat.engine.id] for seat in self._seats if seat.speaking)
+        least_s = self._look_wait_s + self._look_s[engine.id]
+        return max(_MIN_CADENCE_S, round_s / (self.workers * _LOOKS_SHARE), least_s)
 
     def _ask(self, engine: Engine, kind: Kind, utterance: Utterance, wait_s: float) -> Job:
         loop = asyncio.get_running_loop()
@@ -125,6 +140,7 @@ class Scheduler:
         loop = asyncio.get_running_loop()
         files = batch[0].kind is Kind.FILE
         self._files_running += files
+        self._idle -= 1
         started = loop.time()
         try:
             hypotheses = await loop.run_in_executor(
@@ -139,18 +155,20 @@ class Scheduler:
                     job.answer.set_exception(error)
         finally:
             self._files_running -= files
+            self._idle += 1
             self._changed.set()
         self._measure(batch, started, loop.time())
 
     async def _next_batch(self) -> list[Job]:
-        """Return the most urgent job, with as many of its kind as its engine takes at once."""
+        """Return the most urgent job, with as many like it as the engine takes; idle workers share."""
         while True:
             job = self._pick()
             if job and len(self._queue.kin(job)) < job.engine.max_batch:
                 await asyncio.sleep(_GATHER_S)
                 job = self._pick()
             if job:
-                batch = self._queue.kin(job)[: job.engine.max_batch]
+                kin = self._queue.kin(job)
+                batch = kin[: min(job.engine.max_batch, math.ceil(len(kin) / self._idle))]
                 self._queue.take(batch, asyncio.get_running_loop().time())
                 return batch
             self._changed.clear()
@@ -170,7 +188,8 @@ class Scheduler:
             job.effort.decoded_s += each_s
         self._decode_s += _SMOOTHING * (each_s - self._decode_s)
         if batch[0].kind is Kind.LOOK:
-            self._look_s += _SMOOTHING * (each_s - self._look_s)
+            known_s = self._look_s[batch[0].engine.id]
+            self._look_s[batch[0].engine.id] = known_s + _SMOOTHING * (each_s - known_s)
             waited_s = max(started - job.asked for job in batch)
             self._look_wait_s += _SMOOTHING * (waited_s - self._look_wait_s)
 
@@ -180,7 +199,7 @@ class Seat:
 
     def __init__(self, scheduler: Scheduler, engine: Engine, late_s: float) -> None:
         self._scheduler = scheduler
-        self._engine = engine
+        self.engine = engine
         self._late_s = late_s
         self._look: Job | None = None
         self.speaking = False
@@ -188,12 +207,17 @@ class Seat:
     @property
     def cadence_s(self) -> float:
         """Return how many seconds apart looks should be now."""
-        return self._scheduler._cadence_s
+        return self._scheduler._cadence_s(self.engine)
+
+    @property
+    def is_free(self) -> bool:
+        """Return whether what is asked for now is decoded at once."""
+        return self._scheduler._idle > len(self._scheduler._queue)
 
     async def final(self, utterance: Utterance) -> Hypothesis:
         """Return what the engine hears in a whole chunk."""
         scheduler = self._scheduler
-        return await scheduler._answered(scheduler._ask(self._engine, Kind.FINAL, utterance, self._late_s))
+        return await scheduler._answered(scheduler._ask(self.engine, Kind.FINAL, utterance, self._late_s))
 
     async def look(self, utterance: Utterance) -> Hypothesis | None:
         """Return what the engine hears in a chunk so far; None when the look was withdrawn or there is no room for it.
@@ -205,7 +229,7 @@ class Seat:
             self._scheduler.check_room()
         except SttError:
             return None
-        self._look = self._scheduler._ask(self._engine, Kind.LOOK, utterance, self._late_s)
+        self._look = self._scheduler._ask(self.engine, Kind.LOOK, utterance, self._late_s)
         try:
             return await self._look.answer
         except SttError as error:

@@ -24,8 +24,9 @@ class Cutting:
     max_chunk_s: float
     # A pause this long ends the chunk.
     max_pause_s: float = 1.5
-    # What is kept of the silence around speech; with less, Moonshine loses and invents words.
+    # What is kept of the silence around speech, and behind it; with less, Moonshine loses and invents words.
     pad_s: float = 0.5
+    tail_s: float = 0.5
     # Chunks with less voice than this are clicks.
     min_voice_s: float = 0.1
     # Probabilities at which speech begins and is no longer.
@@ -65,6 +66,7 @@ class Segmenter:
         self._min_frames = -int(-cutting.min_voice_s * SAMPLE_RATE // FRAME)
         self._pause_frames = _frames(cutting.max_pause_s)
         self._pad_frames = _frames(cutting.pad_s)
+        self._tail_frames = min(self._pad_frames, _frames(cutting.tail_s))
         self._block = cutting.block_frames * FRAME
         self._unheard = np.zeros(0, np.int16)
         self._samples = 0
@@ -97,6 +99,11 @@ class Segmenter:
     def paused(self) -> bool:
         """Return whether no voice was heard for as long as a pause must be to end a chunk."""
         return self._first + len(self._voice) - self._voice_end >= self._pause_frames
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether the open chunk will not change any more if no more voice is heard."""
+        return self._first + len(self._voice) - self._voice_end >= self._tail_frames
 
     def peek(self) -> Chunk:
         """Return the open chunk as it is; there must be speech in it."""
@@ -172,7 +179,7 @@ class Segmenter:
     def _cut_out(self, voice: npt.NDArray[np.intp], end: int) -> Chunk:
         """Return the frames of `voice` with the silence around them, up to frame `end`."""
         begin = max(0, int(voice[0]) - self._pad_frames)
-        end = min(end, int(voice[-1]) + 1 + self._pad_frames)
+        end = min(end, int(voice[-1]) + 1 + self._tail_frames)
         start = (self._first + begin) * FRAME
         samples = np.concatenate(self._audio[begin:end])[: self._samples - start]
         return Chunk(start, samples, self._spans(voice, start + len(samples)), max(start, self._chunk_end))

@@ -20,7 +20,7 @@ from services.asr.transcriber import Transcriber
 from services.asr.vad import SileroModel, bundled_silero_path
 from services.common.service_metrics import ENGINE_BUSY, ENGINE_WORKERS, MODEL_LOADED
 
-_GPU_BATCH = 16
+_GPU_BATCH, _CPU_BATCH = 16, 4
 
 MakeLoader = Callable[[AsrSettings, Device, dict[str, Scheduler]], Loader]
 
@@ -46,7 +46,7 @@ def make_loader(settings: AsrSettings, device: Device, schedulers: dict[str, Sch
         device.kind,
         compute_type,
         workers=settings.gpu_workers if on_gpu else settings.workers,
-        max_batch=settings.max_batch or (_GPU_BATCH if on_gpu else 1),
+        max_batch=settings.max_batch or (_GPU_BATCH if on_gpu else _CPU_BATCH),
         beam_size=settings.beam_size,
     )
     return DeviceLoader(

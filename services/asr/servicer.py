@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from itertools import count
 
 import grpc
@@ -15,7 +15,7 @@ from services.asr.effort import summed_up
 from services.asr.engine import SAMPLE_RATE
 from services.asr.live import Event as LiveEvent
 from services.asr.live import LiveTranscriber, Partial, SpeechEnded, SpeechStarted
-from services.asr.models.keeper import Keeper
+from services.asr.models.keeper import Keeper, Use
 from services.asr.settings import AsrSettings
 from services.asr.transcriber import Finished, Progress, Transcriber
 from services.asr.transcript import Segment
@@ -58,16 +58,10 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
         began = time.monotonic()
         span = trace.get_current_span()
         offset_s = convert.read_offset(config)
-        options = convert.read_options(config)
         listening = convert.read_listening(config.live) if config.HasField("live") else None
         # Who speaks now cannot wait for a model.
         wait_s = self._load_wait_s if listening is None else min(self._load_wait_s, _LIVE_LOAD_WAIT_S)
-        async with (
-            summed_up(),
-            self._places.taken("recordings" if listening is None else "live sessions"),
-            self._models.use(config.model, options, live=listening is not None, wait_s=wait_s) as use,
-        ):
-            use.scheduler.check_room()
+        async with summed_up(), self._places.taken(_kind(config)), self._engine(config, wait_s) as use:
             span.set_attribute("asr.model", use.choice.model)
             events: AsyncGenerator[Progress | LiveEvent, None]
             options = use.choice.options
@@ -97,6 +91,12 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
                                 REAL_TIME_FACTOR.observe((time.monotonic() - began) / audio_s)
                             yield convert.write_finished(event, use.choice)
 
+    async def CheckRoom(self, request: asr_pb2.CheckRoomRequest, context: _Context) -> asr_pb2.CheckRoomResponse:
+        """Answer where there is room for a request."""
+        self._places.check(_kind(request.config))
+        async with self._engine(request.config, 0.0):
+            return asr_pb2.CheckRoomResponse()
+
     async def ListModels(self, request: asr_pb2.ListModelsRequest, context: _Context) -> asr_pb2.ListModelsResponse:
         """Return the catalog and the device."""
         models = self._models.models.values()
@@ -104,3 +104,17 @@ class AsrServicer(asr_pb2_grpc.AsrServiceServicer):
             models=[convert.write_model(model, available=self._models.available(model.id)) for model in models],
             device=convert.write_device(self._device),
         )
+
+    @asynccontextmanager
+    async def _engine(self, config: asr_pb2.TranscribeConfig, wait_s: float) -> AsyncIterator[Use]:
+        """Give what answers a request, which waits `wait_s` for its loading; SttError where it has no room for it."""
+        is_live = config.HasField("live")
+        async with self._models.use(config.model, convert.read_options(config), live=is_live, wait_s=wait_s) as use:
+            use.scheduler.check_room()
+            if is_live:
+                use.scheduler.check_seat(use.engine)
+            yield use
+
+
+def _kind(config: asr_pb2.TranscribeConfig) -> str:
+    return "live sessions" if config.HasField("live") else "recordings"

@@ -64,7 +64,7 @@ class AsrSettings(GrpcSettings):
     )
     beam_size: int = Field(5, description="Beams of Whisper's search; 1 is fastest.", ge=1, le=10)
     max_batch: int = Field(
-        0, description="Pieces of speech that Whisper decodes together; 0: 16 on a GPU, 1 on a CPU.", ge=0, le=64
+        0, description="Pieces of speech that Whisper decodes together; 0: 16 on a GPU, 4 on a CPU.", ge=0, le=64
     )
     workers: int = Field(
         default_factory=lambda: max(1, min(4, os.cpu_count() or 1)),

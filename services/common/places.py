@@ -22,13 +22,17 @@ class Places:
             REQUESTS_LIMIT.labels(_LABELS[kind]).set(limit)
             metrics.REQUESTS_RUNNING.labels(_LABELS[kind])
 
-    @asynccontextmanager
-    async def taken(self, kind: str) -> AsyncIterator[None]:
-        """Take a place while the body runs; raises SttError (OVERLOADED) where there is none."""
+    def check(self, kind: str) -> None:
+        """Raise SttError (OVERLOADED) where there is no place."""
         taken = self._taken[kind]
         if taken >= self._room[kind]:
             message = f"{taken} {kind} are being {self._done}, as many as the service takes."
             raise SttError(Reason.OVERLOADED, message, retry_after_s=self._retry_after_s)
+
+    @asynccontextmanager
+    async def taken(self, kind: str) -> AsyncIterator[None]:
+        """Take a place while the body runs; raises SttError (OVERLOADED) where there is none."""
+        self.check(kind)
         self._taken[kind] += 1
         try:
             with metrics.running(_LABELS[kind]):

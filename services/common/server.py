@@ -1,7 +1,10 @@
 """The life of a gRPC server: health, reflection, metrics, signals, drain and stop."""
 
 import asyncio
+import atexit
+import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
@@ -132,8 +135,13 @@ async def serve(server: GrpcServer, settings: GrpcSettings, **fields: object) ->
 
 
 def run(main: Callable[[], Coroutine[Any, Any, None]], prog: str) -> None:
-    """Run a program's coroutine function; what it cannot start with is one sentence and exit status 1."""
+    """Run a program's coroutine function and end the process; what it cannot start with is a sentence and status 1."""
     try:
         asyncio.run(main())
     except OSError as error:
         raise SystemExit(f"{prog}: {error}") from None
+    # Native work cannot be interrupted, and Python would wait for its threads although nobody waits for what they do.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

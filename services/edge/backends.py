@@ -255,6 +255,25 @@ class Backends:
                 raise
             return known
 
+    async def check_room(self, params: LiveParams) -> None:
+        """Raise SttError (OVERLOADED) where two replicas of recognition say that they do not take such a session now.
+
+        Anything else the session hears from recognition itself.
+        """
+        request = asr_pb2.CheckRoomRequest(config=convert.transcribe_config(params))
+        full: SttError | None = None
+        for _ in range(2):
+            try:
+                async with _call(ASR, self._models.CheckRoom, request, self._settings.stream_probe_s) as call:
+                    await call
+                return
+            except SttError as error:
+                if error.reason is not Reason.OVERLOADED:
+                    return
+                full = error
+        assert full is not None
+        raise full
+
     async def _list_models(self, deadline_s: float) -> Catalog:
         async def ask() -> Catalog:
             request = asr_pb2.ListModelsRequest()

@@ -14,6 +14,7 @@ from stt.asr.v1 import asr_pb2 as pb
 from services.asr.engine import Engine, Hypothesis, Utterance
 from services.asr.engines.moonshine import Moonshine
 from services.common.errors import Reason
+from services.common.rpc_errors import from_error
 from tests.asr.conftest import Pcm, Serve, live, portioned, requests
 from tests.asr.test_asr_requests import admitted
 from tests.asr.test_asr_transcribing import clicks, hum, silence, spoken_words, white_noise, word_errors
@@ -29,6 +30,8 @@ class Watched:
         self.lengths_s: list[float] = []
         self.gate = threading.Event()
         self.gate.set()
+        self.decoded = threading.Event()
+        self.live_tail_s = engine.live_tail_s
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -36,12 +39,19 @@ class Watched:
     def decode(self, utterances: Sequence[Utterance]) -> list[Hypothesis]:
         self.lengths_s += [len(utterance.samples) / 16_000 for utterance in utterances]
         self.gate.wait(20)
-        return self._engine.decode(utterances)
+        try:
+            return self._engine.decode(utterances)
+        finally:
+            self.decoded.set()
 
 
 @pytest.fixture
 def watched(engine: Moonshine) -> Watched:
     return Watched(engine)
+
+
+def quiet(seconds: float) -> Pcm:
+    return np.zeros(round(seconds * 16_000), np.int16)
 
 
 def kinds(events: Iterable[Any]) -> list[str]:
@@ -118,6 +128,37 @@ async def test_without_interim_results_there_are_none_and_each_chunk_is_decoded_
     assert "partial" not in kinds(events)
     assert segments(events)
     assert sum(watched.lengths_s) < 2 * 10
+
+
+async def test_speech_that_pauses_is_decoded_before_anybody_knows_that_it_ended_and_not_again(
+    serve: Serve, load: Callable[[str], Pcm], watched: Watched
+) -> None:
+    watched.live_tail_s = 0.2
+    phrase = load("beckett.wav")[4_000:21_600]
+    async with serve(engine=watched) as server:
+        call = server.stub.Transcribe(timeout=60)
+        begun = portioned(np.concatenate([phrase, quiet(1.0)]))
+        for request in live(begun, interim_results=False, endpoint_silence_ms=3_000):
+            await call.write(request)
+        assert await asyncio.to_thread(watched.decoded.wait, 20)
+        decoded = list(watched.lengths_s)
+        for portion in portioned(quiet(2.5)):
+            await call.write(pb.TranscribeRequest(audio=portion))
+        await call.done_writing()
+        assert words([event async for event in call]) == ["ever", "tried"]
+    assert watched.lengths_s == decoded
+
+
+async def test_speech_that_goes_on_after_a_pause_is_one_segment_with_all_words(
+    serve: Serve, load: Callable[[str], Pcm], watched: Watched
+) -> None:
+    watched.live_tail_s = 0.2
+    phrase = load("beckett.wav")[4_000:21_600]
+    spoken = np.concatenate([phrase, quiet(0.6), phrase, quiet(1.5)])
+    async with serve(engine=watched) as server:
+        events = await server.live(spoken, interim_results=False, endpoint_silence_ms=1_000)
+    assert len(segments(events)) == 1
+    assert words(events) == ["ever", "tried", "ever", "tried"]
 
 
 async def test_speech_begins_and_ends_around_its_words_and_segments_count_from_one(
@@ -261,6 +302,20 @@ async def test_more_sessions_than_the_service_takes_are_refused_while_recordings
         assert (status, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.OVERLOADED)
         assert error.retryable
         assert await server.segments(load("beckett.wav"))
+        first.cancel()
+
+
+async def test_who_asks_beforehand_is_told_whether_there_is_room(serve: Serve) -> None:
+    async with serve(max_sessions=1) as server:
+        asked = pb.CheckRoomRequest(config=LIVE.config)
+        await server.stub.CheckRoom(asked, timeout=10)
+        first = server.stub.Transcribe()
+        await first.write(LIVE)
+        await first.read()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await server.stub.CheckRoom(asked, timeout=10)
+        assert from_error(caught.value, "asr").reason is Reason.OVERLOADED
+        await server.stub.CheckRoom(pb.CheckRoomRequest(config=pb.TranscribeConfig()), timeout=10)
         first.cancel()
 
 

@@ -31,6 +31,7 @@ class HeldEngine:
     languages = ("en",)
     max_chunk_s = 15.0
     max_live_chunk_s = 10.0
+    live_tail_s = 0.5
 
     def __init__(self, workers: int = 1, max_batch: int = 1, work_s: float = 0.0) -> None:
         self.workers = workers
@@ -251,6 +252,22 @@ async def test_looks_grow_rarer_with_the_work_they_make_and_with_those_who_speak
             assert alone_s <= first.cadence_s < together_s
     # 61 looks of at least 20 ms in a round.
     assert together_s >= 61 * 0.02
+
+
+async def test_as_many_live_sessions_are_taken_as_the_device_keeps_up_with() -> None:
+    engine = HeldEngine()
+    async with scheduling(engine) as scheduler:
+        scheduler.expect(engine, 60.0)
+        # Whatever it takes, one is served.
+        scheduler.check_seat(engine)
+        with scheduler.seat(engine, 0.0) as seat:
+            with pytest.raises(SttError) as caught:
+                scheduler.check_seat(engine)
+            assert caught.value.reason is Reason.OVERLOADED
+            # Looks turn out to be short.
+            for _ in range(60):
+                await seat.look(utterance(1))
+            scheduler.check_seat(engine)
 
 
 def heard(hypotheses: Iterable[Hypothesis | None]) -> list[str]:

@@ -52,6 +52,7 @@ class FakeAsr(asr_pb2_grpc.AsrServiceServicer):
     def __init__(self, segments: Sequence[asr_pb2.Segment] = ()) -> None:
         self.segments = list(segments)
         self.refusal: SttError | None = None
+        self.full: SttError | None = None
         self.error: SttError | None = None
         self.warnings: list[str] = []
         self.voiced_s = 0.0
@@ -64,7 +65,7 @@ class FakeAsr(asr_pb2_grpc.AsrServiceServicer):
         self.listening = asyncio.Event()
         self.said = asyncio.Event()
         self.ended = asyncio.Event()
-        self.config = asr_pb2.TranscribeConfig()
+        self.config = self.asked = asr_pb2.TranscribeConfig()
         self.metadata: dict[str, Any] = {}
         self.largest_bytes = 0
 
@@ -99,6 +100,12 @@ class FakeAsr(asr_pb2_grpc.AsrServiceServicer):
             )
         finally:
             self.ended.set()
+
+    async def CheckRoom(self, request: asr_pb2.CheckRoomRequest, context: Any) -> asr_pb2.CheckRoomResponse:
+        self.asked = request.config
+        if self.full:
+            raise self.full
+        return asr_pb2.CheckRoomResponse()
 
     async def ListModels(self, request: Any, context: Any) -> Any:  # type: ignore[override]
         return asr_pb2.ListModelsResponse(models=self.models, device=self.device)

@@ -33,6 +33,7 @@ class Moonshine:
     max_batch = 1
     max_chunk_s = 15.0
     max_live_chunk_s = 10.0
+    live_tail_s = 0.5
 
     def __init__(self, model_dir: Path, *, confidence_floor: float) -> None:
         """Load the model; hypotheses whose confidence is below `confidence_floor` are taken for noise."""

@@ -37,7 +37,10 @@ _HOP = 160
 _WINDOW_S = 30
 # The silence that a short window has behind the speech; with less, models go on speaking.
 _SILENCE_S = 2
-_MAX_SHORT_CHUNK_S = _MAX_LIVE_CHUNK_S = 15.0
+_MAX_LIVE_CHUNK_S = 15.0
+_LIVE_TAIL_S = 0.2
+# Short windows come in lengths a step apart, so that utterances share them.
+_WINDOW_STEP_S = 4
 _TRANSLATION = "en"
 _LEAST_PROBABILITY = 1e-10
 _OVERLOADED_RETRY_S = 5.0
@@ -138,9 +141,9 @@ class Whisper:
         )
         self._extract = self._model.feature_extractor
         self.languages = tuple(LANGUAGES) if self._model.model.is_multilingual else ("en",)
-        # In short windows shorter pieces cost less, and a worker is free again, or can end, within seconds.
-        self.max_chunk_s = _MAX_SHORT_CHUNK_S if tuning.least_window_s < _WINDOW_S else float(_WINDOW_S)
-        self.max_live_chunk_s = min(self.max_chunk_s, _MAX_LIVE_CHUNK_S)
+        self.max_chunk_s = float(_WINDOW_S)
+        self.max_live_chunk_s = _MAX_LIVE_CHUNK_S
+        self.live_tail_s = _LIVE_TAIL_S
         self._tokenizers: dict[str, Tokenizer] = {}
         # For what depends on no language; made whole now, since threads share it later.
         self._any_tokenizer = self._tokenizer(self.languages[0])
@@ -168,14 +171,17 @@ class Whisper:
         places: dict[tuple[int, bool, int], list[int]] = {}
         for place in left:
             utterance = utterances[place]
-            seconds = _WINDOW_S
-            if is_short:
-                speech_s = len(utterance.samples) / SAMPLE_RATE
-                seconds = min(_WINDOW_S, max(math.ceil(self._tuning.least_window_s), math.ceil(speech_s) + _SILENCE_S))
+            seconds = self._short_window_s(len(utterance.samples)) if is_short else _WINDOW_S
             key = seconds * SAMPLE_RATE // _HOP, utterance.interim, len(self._context(utterance.options))
             places.setdefault(key, []).append(place)
         for (frames, *_), group in places.items():
             yield frames, group
+
+    def _short_window_s(self, samples: int) -> int:
+        """Return the length of the window for so much speech."""
+        least_s = math.ceil(self._tuning.least_window_s)
+        steps = math.ceil((samples / SAMPLE_RATE + _SILENCE_S - least_s) / _WINDOW_STEP_S)
+        return min(_WINDOW_S, least_s + max(0, steps) * _WINDOW_STEP_S)
 
     def _decode_safely(self, utterances: Sequence[Utterance], frames: int) -> list[Hypothesis | None]:
         """Transcribe; what there is no memory for together is tried one by one."""

@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -62,7 +63,7 @@ class DeviceLoader:
         return self._device.free_mib()
 
     def load(self, model: Model) -> Engine:
-        """Load a model and let it decode once, which on a GPU takes longer than ever after."""
+        """Load a model and let it decode, at first to make it ready, then to see how long a look takes."""
         engine: Engine
         if model.is_embedded:
             engine = Moonshine(bundled_model_dir(), confidence_floor=self._confidence_floor)
@@ -71,7 +72,11 @@ class DeviceLoader:
             if self._least_window_s:
                 tuning = replace(tuning, least_window_s=self._least_window_s)
             engine = Whisper(model.id, store.files(model), self._running, tuning)
-        engine.decode([Utterance(np.zeros(SAMPLE_RATE, np.int16), engine.languages[0])])
+        silence = Utterance(np.zeros(SAMPLE_RATE, np.int16), engine.languages[0], interim=True)
+        engine.decode([silence])
+        began = time.monotonic()
+        engine.decode([silence])
+        self.scheduler(model).expect(engine, time.monotonic() - began)
         return engine
 
     def unload(self, engines: list[Engine | None]) -> None:

@@ -42,7 +42,9 @@ async def handle(request: web.Request) -> web.StreamResponse:
     async with admitted(request, caller, "live") as job:
         models = [model.id for model in public_models((await backends.catalog_soon()).models)]
         read = partial(params.parse_live, models=models)
-        config = partial(read, defaults=read(query, LiveParams()))
+        defaults = read(query, LiveParams())
+        await backends.check_room(defaults)
+        config = partial(read, defaults=defaults)
         await websocket.prepare(request)
         session = Session(websocket, backends.listen, backends.diarize_live, config, Allowance(job), settings)
         request.app[SESSIONS].add(session)

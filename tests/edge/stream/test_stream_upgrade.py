@@ -87,11 +87,21 @@ async def test_a_busy_recognition_does_not_keep_the_upgrade_waiting(
         await connect(model="fake-en")
 
 
-async def test_while_the_models_are_not_known_yet_a_busy_recognition_is_a_503(busy: asyncio.Event, edge: Edge) -> None:
+async def test_while_the_models_are_not_known_yet_a_busy_recognition_is_a_503(
+    busy: asyncio.Event, start_edge: StartEdge, asr_address: str
+) -> None:
+    edge = await start_edge(asr_address=asr_address, probe_deadline_s=0.2)
     busy.clear()
-    async with asyncio.timeout(0.3):
-        answer = await ask(edge)
-    assert answer.status == 503
+    assert (await ask(edge)).status == 503
+
+
+async def test_where_recognition_has_no_room_the_upgrade_is_a_503(asr: FakeLiveAsr, edge: Edge) -> None:
+    asr.full = SttError(Reason.OVERLOADED, "As many live sessions as it keeps up with.", retry_after_s=2)
+    answer = await ask(edge, "?language=es")
+    assert (answer.status, answer.json["error"]) == (503, asr.full.message)
+    assert answer.headers["Retry-After"] == "2"
+    assert asr.asked.language == "es"
+    assert not asr.sessions
 
 
 @pytest.mark.parametrize(("reason", "code"), [(Reason.UNSUPPORTED_LANGUAGE, 1008), (Reason.LANGUAGE_UNAVAILABLE, 1013)])
