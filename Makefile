@@ -35,7 +35,7 @@ BUF_VERSION := 1.75.0
 BUF := build/node/node_modules/.bin/buf
 UV := build/uv/bin/uv
 
-.PHONY: help run up down test test-engines test-model check lint types imports protos prove bench dashboard images locks proto-baseline clean
+.PHONY: help run up down test test-engines check lint types imports protos prove bench dashboard images locks proto-baseline clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -79,11 +79,6 @@ proto-baseline: $(BUF) ## Make today's protos what `buf breaking` compares with 
 prove: $(VENV)/.extra-test ## Prove the books: 10,000 sequences of events, 220 kills (half an hour)
 	PROVE=long HF_HUB_OFFLINE=1 python -m pytest -s tests/prove
 
-test-model: ## Train the tests' Whisper model anew, in .venv-torch (DIGITS_DIR=<Free Spoken Digit Dataset>; an hour)
-	@$(MAKE) VENV=.venv-torch .venv-torch/.extra-test-model
-	@.venv-torch/bin/pip install --quiet --no-deps openai-whisper==20250625
-	.venv-torch/bin/python -m tests.models $(MODEL_ARGS)
-
 bench: $(VENV)/.extra-bench ## Measure speed, memory and accuracy (BENCH_DATA=<folder of labelled speech>)
 	HF_HUB_OFFLINE=1 python -m tests.bench $(BENCH_ARGS)
 
@@ -98,7 +93,7 @@ locks: $(UV) ## Choose the images' packages again after pyproject.toml changed (
 	docker/images/locks.sh $(UV) $(LOCK_ARGS)
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) .venv-engines .venv-torch build
+	rm -rf $(VENV) .venv-engines build
 
 $(VENV)/.extra-%: pyproject.toml protos/generate.py $(WHISPER_BASE) $(PROTOS)
 	@if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed, and none was found (PYTHON=... names one)."; exit 1; fi

@@ -28,8 +28,11 @@ from services.asr.vad import SileroModel, bundled_silero_path
 from services.common.errors import SttError
 from services.common.rpc_errors import from_error
 from services.common.server import GrpcServer
+from tests.models.whisper import save
 
 Pcm = npt.NDArray[np.int16]
+
+UNTRAINED_TEXT = "nothing but this"
 
 
 def requests(pcm: bytes, portion_bytes: int = 65_536, **config: Any) -> Iterable[pb.TranscribeRequest]:
@@ -125,6 +128,12 @@ class TestLoader:
         self._loop.call_soon_threadsafe(self.loading.set)
         self.go.wait(30)
         return self.others.load(model)
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny Whisper, to be read only; in every speech it hears `UNTRAINED_TEXT`."""
+    return save(tmp_path_factory.mktemp("models") / "untrained", UNTRAINED_TEXT)
 
 
 @pytest.fixture(scope="session")

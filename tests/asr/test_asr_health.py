@@ -21,8 +21,7 @@ from services.asr.settings import AsrSettings
 from services.common.rpc_errors import from_error
 from services.common.server import GrpcServer
 from tests.asr.conftest import TestLoader, requests
-from tests.asr.digits import DIGITS, spoken
-from tests.asr.test_asr_models import FallingLoader, cut_short
+from tests.asr.test_asr_models import SPEECH, FallingLoader, cut_short
 from tests.edge.conftest import program
 from tests.hub import hub
 
@@ -56,8 +55,8 @@ class House:
         return await anext(self.statuses(service))
 
     async def transcribe(self, model: str) -> list[Any]:
-        pcm = spoken("en", [1, 2, 3]).pcm.tobytes()
-        return [event async for event in self._asr.Transcribe(requests(pcm, model=model, language="en"), timeout=60)]
+        sent = requests(SPEECH.tobytes(), model=model, language="en")
+        return [event async for event in self._asr.Transcribe(sent, timeout=60)]
 
     async def loses(self, model: str) -> None:
         """Ask for a model whose engine is lost by that."""
@@ -109,9 +108,9 @@ async def watched(house: House, service: str) -> AsyncIterator[list[str]]:
 
 
 @pytest.fixture
-def model_dir(tmp_path: Path) -> Path:
+def model_dir(tmp_path: Path, untrained: Path) -> Path:
     for name in ("first", "second"):
-        shutil.copytree(DIGITS, tmp_path / name)
+        shutil.copytree(untrained, tmp_path / name)
     return tmp_path
 
 
@@ -161,8 +160,8 @@ class HublessLoader(CountedLoader):
 
 
 @pytest.fixture
-def mirror_environment(tmp_path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
-    with hub({catalog(None)["small"].repository: DIGITS}) as mirror:
+def mirror_environment(tmp_path: Path, untrained: Path) -> Iterator[tuple[Any, dict[str, str]]]:
+    with hub({catalog(None)["small"].repository: untrained}) as mirror:
         yield mirror, mirror.environment(tmp_path)
 
 

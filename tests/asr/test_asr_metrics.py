@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
 import urllib.request
@@ -27,7 +26,6 @@ from services.asr.engines.moonshine import Moonshine
 from services.asr.stabilizer import Shown
 from services.common import tracing
 from tests.asr.conftest import Pcm, Serve, live, portioned, requests
-from tests.asr.digits import DIGITS
 from tests.asr.test_asr_live import Watched, kinds, paced, segments
 from tests.asr.test_asr_requests import CONFIG, admitted
 
@@ -224,9 +222,9 @@ async def test_a_session_that_is_shown_no_interim_words_counts_none(serve: Serve
     assert (interim.now, final.now, partials.now) == (0, 0, 0)
 
 
-async def test_models_that_are_wanted_are_shown_as_loaded_or_not(serve: Serve, tmp_path: Path) -> None:
+async def test_models_that_are_wanted_are_shown_as_loaded_or_not(serve: Serve, tmp_path: Path, untrained: Path) -> None:
     for name in ("first", "second"):
-        shutil.copytree(DIGITS, tmp_path / name)
+        (tmp_path / name).symlink_to(untrained)
 
     def loaded(*models: str) -> list[float | None]:
         return [REGISTRY.get_sample_value("stt_model_loaded", {"model": model, "device": "cpu"}) for model in models]

@@ -13,19 +13,19 @@ from stt.asr.v1 import asr_pb2_grpc
 from services.asr.models.catalog import catalog
 from services.common.errors import Reason, SttError
 from services.common.rpc_errors import from_error
-from tests.asr.conftest import requests
-from tests.asr.digits import DIGITS, spoken
+from tests.asr.conftest import UNTRAINED_TEXT, requests
+from tests.asr.voices import say
 from tests.edge.conftest import program
 from tests.hub import Hub, hub
 
-SAYING = spoken("en", [1, 2, 3])
+SPEECH = say("en", "One, two, three.")
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 
 
 @pytest.fixture
-def mirror() -> Iterator[Hub]:
-    with hub({catalog(None)["small"].repository: DIGITS}) as running:
+def mirror(untrained: Path) -> Iterator[Hub]:
+    with hub({catalog(None)["small"].repository: untrained}) as running:
         yield running
 
 
@@ -45,7 +45,7 @@ def serve(mirror: Hub, tmp_path: Path) -> Serve:
 
 
 async def text(stub: Any, model: str) -> str:
-    call = stub.Transcribe(requests(SAYING.pcm.tobytes(), model=model, language="en"), timeout=60)
+    call = stub.Transcribe(requests(SPEECH.tobytes(), model=model, language="en"), timeout=60)
     return " ".join([event.segment.text async for event in call if event.WhichOneof("event") == "segment"])
 
 
@@ -70,7 +70,7 @@ async def comes(stub: Any) -> None:
     async with asyncio.timeout(30):
         while True:
             try:
-                assert await text(stub, "small") == "one two three"
+                assert await text(stub, "small") == UNTRAINED_TEXT
             except grpc.aio.AioRpcError:
                 await asyncio.sleep(0.05)
             else:
@@ -79,7 +79,7 @@ async def comes(stub: Any) -> None:
 
 async def test_a_model_is_fetched_when_somebody_asks_for_it(serve: Serve) -> None:
     async with serve(ASR_LOAD_WAIT_S="30") as stub:
-        assert await text(stub, "small") == "one two three"
+        assert await text(stub, "small") == UNTRAINED_TEXT
 
 
 async def test_while_a_slow_hub_sends_a_model_it_is_refused_and_others_answer(serve: Serve, mirror: Hub) -> None:
@@ -99,15 +99,6 @@ async def test_a_hub_that_cannot_be_reached_is_tried_again_and_never_named(serve
         assert await text(stub, "moonshine-tiny-en")
         mirror.start()
         await comes(stub)
-
-
-async def test_a_download_that_was_cut_off_goes_on_where_it_was(serve: Serve, mirror: Hub) -> None:
-    mirror.faults.on, mirror.faults.cut_after_bytes = "/storage/", 1_000_000
-    async with serve() as stub:
-        await refused_with(stub, "could not be downloaded")
-        mirror.faults.cut_after_bytes = None
-        await comes(stub)
-    assert mirror.ranges()[-1] == "bytes=1000000-"
 
 
 async def test_a_model_to_be_loaded_from_the_start_is_fetched_without_being_asked_for(

@@ -11,6 +11,7 @@ import pytest
 from services.asr.models import store, wheels
 from services.asr.models.catalog import catalog
 from tests.asr.conftest import Serve, requests
+from tests.asr.voices import say
 
 BASE = catalog(None)["base"]
 
@@ -65,7 +66,7 @@ def test_a_byte_that_changed_is_noticed(site: Path, file: str) -> None:
     assert file.partition(".part")[0] in problem
 
 
-def test_a_folder_of_ones_own_goes_before_the_wheels(tmp_path: Path) -> None:
+async def test_a_folder_of_ones_own_goes_before_the_wheels(serve: Serve, tmp_path: Path) -> None:
     folder = tmp_path / "base"
     folder.mkdir()
     for name, content in wheels.read().items():
@@ -73,6 +74,9 @@ def test_a_folder_of_ones_own_goes_before_the_wheels(tmp_path: Path) -> None:
     model = catalog(tmp_path)["base"]
     assert store.files(model) == folder
     assert not store.comes_in_wheels(model)
+    async with serve(model_dir=tmp_path, models=("base",), fallback_models=()) as server:
+        (segment,) = await server.segments(say("en"), model="base", language="en")
+    assert "going to the park" in segment.text
 
 
 async def test_a_model_whose_wheel_is_damaged_is_refused_and_others_answer(serve: Serve, site: Path) -> None:

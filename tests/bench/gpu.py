@@ -1,8 +1,8 @@
 """What one GPU carries with a model of large-v3-turbo's size: live sessions, and hours of audio in an hour.
 
-The model is untrained (see `untrained`) and says four tokens to a second: of an average utterance live, and of whole
-30 s in every chunk of a recording. Both are rather too many: looks at what is still being spoken hear less of it, and
-chunks end at pauses. What is spoken are the wheel's recordings.
+The model is untrained (see `tests.models.whisper`) and says four tokens to a second: of an average utterance live, and
+of whole 30 s in every chunk of a recording. Both are rather too many: looks at what is still being spoken hear less of
+it, and chunks end at pauses. What is spoken are the wheel's recordings.
 """
 
 import tempfile
@@ -19,7 +19,7 @@ from tests.bench.microphone import Talk, speeches
 from tests.bench.plan import Plan
 from tests.bench.stock_whisper import Way, run, stock
 from tests.bench.system import System
-from tests.bench.untrained import LARGE_V3_TURBO, build
+from tests.models.whisper import LARGE_V3_TURBO, save, words_of_one_token
 
 _MODEL = "untrained"
 _DEVICE, _COMPUTE_TYPE = "cuda", "float16"
@@ -43,7 +43,7 @@ def _sessions(plan: Plan, log_dir: Path) -> Measured:
     utterance_s = mean(end - begin for begin, end in speeches(1, 60.0)[0].spans)
     talk = Talk(_MODEL, speeches)
     with tempfile.TemporaryDirectory() as folder:
-        build(Path(folder, _MODEL), LARGE_V3_TURBO, round(_TOKENS_PER_S * utterance_s))
+        _save(Path(folder, _MODEL), round(_TOKENS_PER_S * utterance_s))
         with System(log_dir, _SETTINGS | live.LOAD_SETTINGS | {"MODEL_DIR": folder}) as system:
             live.warm_up(system, talk)
             # No count is a target: it is as many as the GPU at hand carries.
@@ -56,17 +56,17 @@ def _hours(plan: Plan, log_dir: Path) -> Figure:
     plan.say(f"GPU: {_AT_ONCE} recordings at once")
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder, _MODEL)
-        build(model, LARGE_V3_TURBO, _TOKENS_PER_S * _WINDOW_S)
+        _save(model, _TOKENS_PER_S * _WINDOW_S)
         peer = Way(locked=True, batch=_BATCH)
         languages = ["en"] * len(recordings)
         theirs = stock(peer, model, recordings, languages, (_AT_ONCE,), _DEVICE, _COMPUTE_TYPE)[_AT_ONCE]
         with System(log_dir, _SETTINGS | {"MODEL_DIR": folder}) as system:
 
-            def transcribe(recording: Samples) -> str:
-                return system.recognize(pcm_messages(recording.tobytes()), model=_MODEL)
+            def transcribe(recording: Samples, language: str) -> str:
+                return system.recognize(pcm_messages(recording.tobytes()), model=_MODEL, language=language)
 
-            transcribe(recordings[0])
-            ours = run(_AT_ONCE, transcribe, recordings)
+            transcribe(recordings[0], languages[0])
+            ours = run(_AT_ONCE, transcribe, recordings, languages)
     audio_s = sum(map(len, recordings)) / SAMPLE_RATE
     return Figure(
         "GPU hours of audio in an hour",
@@ -75,3 +75,7 @@ def _hours(plan: Plan, log_dir: Path) -> Figure:
         alone=audio_s / theirs.wall_s,
         note=f"{_AT_ONCE} at once; alone: stock, batched by {_BATCH}, one after the other",
     )
+
+
+def _save(folder: Path, words: int) -> None:
+    save(folder, words_of_one_token(words), LARGE_V3_TURBO)

@@ -1,14 +1,13 @@
-"""Builds Whisper models of any size without training: as fast as trained ones, saying the same whatever they hear.
+"""Whisper models that nobody trained, of any size: as fast as trained ones, saying the same whatever they hear.
 
 Speed depends on how many weights there are, not on what they are; but what a model says decides how often it is run.
-So of these the position alone decides: so many words, of one token each and no two alike, all but certain where the
-model is large, and then the end of the text. No second temperature is ever tried, and nothing else is spared: beams,
-batches and word times are computed as for any other model.
+So of these the position alone decides: a text of one token a word, all but certain, and then its end. No second
+temperature is ever tried, and nothing else is spared: beams, batches and word times are computed as for any other
+model. The tokens are Whisper base's.
 """
 
 import json
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from ctranslate2.specs import LayerSpec, WhisperSpec
 
-from tests.asr.digits import DIGITS
+from services.asr.models import wheels
 
 _HEARD, _SAID, _PROMPT = 1500, 448, 4
-_SPREAD, _PULL = 0.002, 10.0
+_SPREAD, _PULL, _SURENESS = 0.002, 10.0, 3.0
 
 Weights = npt.NDArray[np.float32]
 
@@ -37,20 +36,24 @@ class Size:
     aligning: Sequence[tuple[int, int]]
 
 
+TINY = Size(64, 1, 1, 2, 80, ((0, 0),))
 LARGE_V3_TURBO = Size(1280, 32, 4, 20, 128, ((2, 4), (2, 11), (3, 3), (3, 6), (3, 11), (3, 14)))
 
 
-def build(folder: Path, size: Size, words: int) -> None:
-    """Write a model to `folder` that hears so many words in everything; its vocabulary is that of the digits' model."""
-    source = DIGITS
+def save(folder: Path, text: str, size: Size = TINY) -> Path:
+    """Write a model to `folder` that hears `text` in everything, as CTranslate2 does, and return the folder.
+
+    Raises ValueError for a text with a word that is not one token, as those of `words_of_one_token` are.
+    """
+    files = wheels.read()
+    vocabulary = files["vocabulary.txt"].decode().splitlines()
     rng = np.random.default_rng(8)
-    vocabulary: list[str] = json.loads((source / "vocabulary.json").read_text())
     width = size.width
-    tokens = _random(rng, len(vocabulary), width) / math.sqrt(width)
-    plain = [place for place, token in enumerate(vocabulary) if token.startswith("Ġ") and token[1:].isalpha()]
+    tokens = _SURENESS * _random(rng, len(vocabulary), width) / math.sqrt(width)
+    said = [vocabulary.index(f"Ġ{word}") for word in text.split()]
     end = vocabulary.index("<|endoftext|>")
     # What follows each position; the last of the prompt's four is followed by the first word.
-    sequence = [*rng.choice(plain, _PROMPT - 1 + words, replace=False), *[end] * (_SAID - _PROMPT + 1 - words)]
+    sequence = [*[end] * (_PROMPT - 1), *said, *[end] * (_SAID - _PROMPT + 1 - len(said))]
     known = {
         "encoder/conv1/weight": _SPREAD * _random(rng, width, size.mels, 3),
         "encoder/conv2/weight": _SPREAD * _random(rng, width, width, 3),
@@ -80,10 +83,18 @@ def build(folder: Path, size: Size, words: int) -> None:
     spec.optimize()
     folder.mkdir(parents=True)
     spec.save(str(folder))
-    config = json.loads((source / "config.json").read_text()) | {"alignment_heads": size.aligning}
+    config = json.loads(files["config.json"]) | {"alignment_heads": size.aligning}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "preprocessor_config.json").write_text(json.dumps({"feature_size": size.mels}))
-    shutil.copy(source / "tokenizer.json", folder)
+    (folder / "tokenizer.json").write_bytes(files["tokenizer.json"])
+    return folder
+
+
+def words_of_one_token(count: int) -> str:
+    """Return a text for `save`: so many words, no two alike."""
+    vocabulary = wheels.read()["vocabulary.txt"].decode().splitlines()
+    plain = [token[1:] for token in vocabulary if token.startswith("Ġ") and token[1:].isalpha() and token[1:].isascii()]
+    return " ".join(plain[:count])
 
 
 def _shape(name: str, part: str, width: int) -> tuple[int, int]:
