@@ -107,7 +107,7 @@ def parse_language(text: str) -> str:
     code = text.lower().replace("_", "-").partition("-")[0]
     if code != _AUTO and code not in LANGUAGES:
         raise invalid(
-            f"Unknown language {_quoted(text)}: use an ISO 639-1 code such as en, es or pt-BR, or auto; "
+            f"Unknown language {quoted(text)}: use an ISO 639-1 code such as en, es or pt-BR, or auto; "
             "GET /v1/languages lists them."
         )
     return code
@@ -157,12 +157,12 @@ def _items(name: str, value: object) -> list[str] | None:
 def _unknown(names: Sequence[str]) -> Iterable[str]:
     if names:
         more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
-        yield f"Unknown fields were ignored: {', '.join(map(_quoted, names[:_MAX_NAMED]))}{more}."
+        yield f"Unknown fields were ignored: {', '.join(map(quoted, names[:_MAX_NAMED]))}{more}."
 
 
 def _model(text: str, models: Collection[str]) -> str:
     if text not in models:
-        raise SttError(Reason.UNKNOWN_MODEL, f"Unknown model {_quoted(text)}: use one of {', '.join(models)}.")
+        raise SttError(Reason.UNKNOWN_MODEL, f"Unknown model {quoted(text)}: use one of {', '.join(models)}.")
     return text
 
 
@@ -179,9 +179,9 @@ def _keywords(items: Sequence[str]) -> tuple[str, ...]:
         raise invalid(f"keywords has {len(items):,} entries: use at most {MAX_KEYWORDS}.")
     for item in items:
         if len(item) > MAX_KEYWORD_CHARACTERS:
-            raise invalid(f"keywords has {_quoted(item)}: use at most {MAX_KEYWORD_CHARACTERS} characters for each.")
+            raise invalid(f"keywords has {quoted(item)}: use at most {MAX_KEYWORD_CHARACTERS} characters for each.")
         if _CONTROL.search(item):
-            raise invalid(f"keywords has {_quoted(item)}: use text without control characters.")
+            raise invalid(f"keywords has {quoted(item)}: use text without control characters.")
     return tuple(items)
 
 
@@ -194,17 +194,17 @@ def _languages(items: Sequence[str]) -> tuple[str, ...]:
 
 def _number(name: str, text: str, least: int, most: int, hint: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and least <= int(text) <= most):
-        raise invalid(f"{name} is {_quoted(text)}: use {hint}.")
+        raise invalid(f"{name} is {quoted(text)}: use {hint}.")
     return int(text)
 
 
 def _choice(name: str, choices: Mapping[str, T], text: str) -> T:
     if text.lower() not in choices:
-        raise invalid(f"{name} is {_quoted(text)}: use one of {', '.join(choices)}.")
+        raise invalid(f"{name} is {quoted(text)}: use one of {', '.join(choices)}.")
     return choices[text.lower()]
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Return what a caller sent in a form that is safe to repeat: short and printable."""
     return repr(text[:40] + ("…" if len(text) > 40 else ""))
 
