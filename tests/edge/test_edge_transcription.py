@@ -6,6 +6,7 @@ import json
 import aiohttp
 import pytest
 from stt.asr.v1 import asr_pb2
+from stt.common.v1 import common_pb2
 
 from services.common.errors import Reason, SttError
 from tests.edge.conftest import Edge, FakeServices, StartEdge, form_of
@@ -151,6 +152,19 @@ async def test_another_number_of_speakers_than_asked_for_is_a_warning(
     answer = await edge.transcribe(quiet, speakers=wanted)
     assert answer.status == 200
     assert answer.json["warnings"] == [f"{wanted} speakers were asked for, 2 were found."]
+
+
+async def test_a_warning_counts_the_speakers_that_the_answer_names(
+    edge: Edge, dialogue: FakeServices, quiet: bytes
+) -> None:
+    dialogue.diarize.turns.append((50.0, 60.0, 9))  # said nothing that was understood
+    dialogue.diarize.warnings = [
+        common_pb2.Warning(reason="FEWER_SPEAKERS", message="4 speakers were asked for; 3 could be told apart."),
+        common_pb2.Warning(reason="FALLBACK_MODEL", message="Another model answered."),
+    ]
+    answer = (await edge.transcribe(quiet, speakers="4")).json
+    assert answer["speakers"] == ["Speaker 1", "Speaker 2"]
+    assert answer["warnings"] == ["Another model answered.", "4 speakers were asked for, 2 were found."]
 
 
 async def test_estimated_times_are_marked(edge: Edge, fakes: FakeServices, quiet: bytes) -> None:
