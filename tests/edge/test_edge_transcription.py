@@ -80,6 +80,13 @@ async def test_what_is_asked_for_reaches_the_services(edge: Edge, fakes: FakeSer
     assert (fakes.diarize.config.speakers, fakes.diarize.config.expected_duration_s) == (2, 1.0)
 
 
+async def test_models_and_languages_have_other_names_too(edge: Edge, fakes: FakeServices, quiet: bytes) -> None:
+    answer = await edge.transcribe(quiet, model="openai/whisper-SMALL", language="nb-NO", languages="Norwegian,spa")
+    assert (answer.status, answer.json["warnings"]) == (200, [])
+    config = fakes.asr.config
+    assert (config.model, config.language, list(config.languages)) == ("small", "no", ["no", "es"])
+
+
 async def test_what_biases_recognition_reaches_it(edge: Edge, fakes: FakeServices, quiet: bytes) -> None:
     fields = {"prompt": "Nagg.\n\tNell.", "keywords": "Hamm,Clov", "task": "Translate", "languages": "es,fr"}
     assert (await edge.transcribe(quiet, **fields)).json["warnings"] == []
@@ -98,7 +105,7 @@ async def test_by_default_recognition_chooses_the_model_and_the_language(
     assert fakes.diarize.config.speakers == 0
 
 
-@pytest.mark.parametrize("no", ["false", "0", "No"])
+@pytest.mark.parametrize("no", ["false", "0", "No", "off"])
 async def test_without_diarization_nobody_is_named_and_nobody_asked(
     edge: Edge, dialogue: FakeServices, quiet: bytes, no: str
 ) -> None:
