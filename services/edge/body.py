@@ -61,7 +61,7 @@ class Body:
         return bytes(pieces)
 
     async def _limited(self, reading: Any) -> bytes:
-        if self._is_awaited and not self._content.is_eof():
+        if self._is_awaited:
             self._is_awaited = False
             await self._request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._request.writer.output_size = 0  # the answer itself has not begun

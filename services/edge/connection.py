@@ -63,21 +63,24 @@ class _Writer(StreamWriter):
     def __init__(self, connection: web.RequestHandler, version: HttpVersion) -> None:
         super().__init__(connection, asyncio.get_running_loop())
         self._opening = f"HTTP/{version.major}.{version.minor} "
-        self._is_open = False
+        self._is_open = self._has_head = False
 
     def open(self) -> None:
-        """Send what any answer begins with, where nothing is sent yet."""
-        if not self._is_open and self.transport is not None:
+        """Send what any answer begins with, where nothing of it is sent yet."""
+        if self.transport is not None and not self._is_open and not self._has_head:
             self._is_open = True
             self.transport.write(self._opening.encode())
 
     async def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> None:
         """Write the head, which does not tell what serves."""
         headers.popall(hdrs.SERVER, None)
-        if self._is_open:
-            status_line = status_line.removeprefix(self._opening)
-        self._is_open = True
-        await super().write_headers(status_line, headers)
+        self._has_head = True
+        await super().write_headers(status_line.removeprefix(self._opening if self._is_open else ""), headers)
+
+    async def write(self, chunk: Any, **arguments: Any) -> None:
+        """Write a part of the body, or before the head `100 Continue`: not into an answer that is open."""
+        if self._has_head or not self._is_open:
+            await super().write(chunk, **arguments)
 
 
 class Connection(web.RequestHandler):

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import re
 
 import pytest
 from stt.asr.v1 import asr_pb2
@@ -112,6 +113,12 @@ class TestHalfClosed:
     async def test_each_request_is_answered_and_the_connection_closed(self, edge: Edge) -> None:
         answer = await sent_and_ended(edge, 2 * b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         assert answer.count(b"HTTP/1.1 200 OK") == answer.count(b'"status": "ok"') == 2
+
+    @pytest.mark.parametrize("path", ["/v1/models", "/nowhere"])
+    async def test_nobody_is_asked_to_go_on_into_the_answer(self, edge: Edge, path: str) -> None:
+        head = f"GET {path} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n"
+        answer = await sent_and_ended(edge, head.encode())
+        assert re.match(rb"(HTTP/1\.1 100 Continue\r\n\r\n)?HTTP/1\.1 (200 OK|404 Not Found)\r\n", answer)
 
     @pytest.mark.parametrize("version", ["1.0", "1.1"])
     async def test_an_answer_that_takes_its_time_comes_whole(
