@@ -125,11 +125,14 @@ class TestHalfClosed:
         self, edge: Edge, fakes: FakeServices, quiet: bytes, version: str
     ) -> None:
         fakes.asr.proceed.clear()
-        answering = asyncio.create_task(sent_and_ended(edge, await form_request(edge, quiet, version)))
+        reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+        writer.write(await form_request(edge, quiet, version))
         await fakes.asr.said.wait()
-        await asyncio.sleep(0.5)  # nothing shows that it was not taken for a hang-up but that time passes
+        writer.write_eof()
+        opening = await reader.readexactly(9)  # so the server knows of it
         fakes.asr.proceed.set()
-        head, _, body = (await answering).partition(b"\r\n\r\n")
+        head, _, body = (opening + await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
         assert head.startswith(f"HTTP/{version} 200 OK\r\n".encode())
         assert json.loads(body)["text"] == "Hello, world."
 
