@@ -15,9 +15,6 @@ export EDGE_METRICS_PORT ?= 9464
 export ASR_METRICS_PORT ?= 9465
 export DIARIZE_METRICS_PORT ?= 9466
 export SUMMARIZE_METRICS_PORT ?= 9467
-export ASR_ADDRESS ?= 127.0.0.1:$(ASR_PORT)
-export DIARIZE_ADDRESS ?= 127.0.0.1:$(DIARIZE_PORT)
-export SUMMARIZE_ADDRESS ?= 127.0.0.1:$(SUMMARIZE_PORT)
 # Accounts, credits and keys: `make clean` leaves them. REDIS_URL names another store than the embedded one.
 export DATA_DIR ?= $(CURDIR)/.data
 

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.." || exit 1
 state=${STACK_STATE:-build/run}
 pid_file=$state/pid
 log=$state/log
-url="http://${EDGE_HOST:-127.0.0.1}:$EDGE_PORT"
+url="http://${EDGE_HOST:-127.0.0.1}:${EDGE_PORT:-8080}"
 wait_s=${STACK_WAIT_S:-90}
 export DATA_DIR="${DATA_DIR:-.data}"
 programs="asr diarize summarize edge"
@@ -15,33 +15,43 @@ if [ -z "${REDIS_URL:-}" ]; then programs="store $programs"; fi
 # Whoever presses Ctrl-C wants everything to end now; the programs' own default gives running requests longer.
 export EDGE_GRACE_S="${EDGE_GRACE_S:-0.5}" ASR_GRACE_S="${ASR_GRACE_S:-0.5}"
 export DIARIZE_GRACE_S="${DIARIZE_GRACE_S:-0.5}" SUMMARIZE_GRACE_S="${SUMMARIZE_GRACE_S:-0.5}"
-# A local server answers with what it has, and says so; models that are asked for here are loaded, or fetched first.
-embedded="base moonshine-tiny-en"
-if ! python -m services.asr.models list | grep -q '^base  *here'; then
-    [ -n "${MODELS:-${ASR_MODELS:-}}" ] || echo "Whisper base is not installed here, so English alone is understood, by Moonshine (make clean, then again, tries anew)."
-    embedded=moonshine-tiny-en
-fi
-export ASR_FALLBACK_MODELS="${ASR_FALLBACK_MODELS-$embedded}"
-export ASR_MODELS="${MODELS:-${ASR_MODELS:-$embedded}}"
-
 running() { [ -s "$pid_file" ] && kill -0 "$(cat "$pid_file")" 2>/dev/null; }
 
-check_ports() {
+check_settings() { # every program's, and that its ports are free
     python - <<'PY'
-import itertools, os, socket
+import socket
+from services.asr.settings import AsrSettings
+from services.common.settings import read
+from services.diarize.settings import DiarizeSettings
+from services.edge.settings import EdgeSettings
+from services.summarize.settings import SummarizeSettings
 taken = []
-programs = ("EDGE", "ASR", "DIARIZE", "SUMMARIZE")
-for name, port in itertools.product(programs, ("PORT", "METRICS_PORT")):
-    address = os.environ.get(f"{name}_HOST", "127.0.0.1"), int(os.environ[f"{name}_{port}"])
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            taken.append(f"{address[0]}:{address[1]} ({name}_{port}): {error.strerror}")
+for name, kind in {"EDGE": EdgeSettings, "ASR": AsrSettings, "DIARIZE": DiarizeSettings, "SUMMARIZE": SummarizeSettings}.items():
+    try:
+        settings = read(kind)
+    except ValueError as error:
+        raise SystemExit(str(error))
+    for which, port in {"PORT": settings.port, "METRICS_PORT": settings.metrics_port}.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.host, port))
+            except OSError as error:
+                taken.append(f"{settings.host}:{port} ({name}_{which}): {error.strerror}")
 if taken:
     raise SystemExit("Cannot listen on " + "; ".join(taken) + ". Free the port, or choose another by that setting.")
 PY
+}
+
+choose_models() {
+    # A local server answers with what it has, and says so; models that are asked for here are loaded, or fetched first.
+    embedded="base moonshine-tiny-en"
+    if ! python -m services.asr.models list | grep -q '^base  *here'; then
+        [ -n "${MODELS:-${ASR_MODELS:-}}" ] || echo "Whisper base is not installed here, so English alone is understood, by Moonshine (make clean, then again, tries anew)."
+        embedded=moonshine-tiny-en
+    fi
+    export ASR_FALLBACK_MODELS="${ASR_FALLBACK_MODELS-$embedded}"
+    export ASR_MODELS="${MODELS:-${ASR_MODELS:-$embedded}}"
 }
 
 check_store() {
@@ -86,7 +96,7 @@ stop_runner() { # $1: pid of the Procfile runner, which ends its children within
 
 case "${1:-}" in
 run)
-    check_ports && check_store || exit 1
+    check_settings && check_store && choose_models || exit 1
     start /dev/stdout
     trap 'trap "" INT TERM HUP; stop_runner "$runner"; exit 0' INT TERM HUP
     if healthy && welcome; then
@@ -97,7 +107,7 @@ run)
     ;;
 up)
     if running; then echo "Already running at $url (make down ends it)."; exit 0; fi
-    check_ports && check_store || exit 1
+    check_settings && check_store && choose_models || exit 1
     mkdir -p "$state"
     # A session of its own: a Ctrl-C in this terminal is not meant for it.
     start "$log" setsid

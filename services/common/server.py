@@ -12,9 +12,8 @@ from typing import Any
 import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
-from services.common import metrics
+from services.common import metrics, reflection
 from services.common.interceptors import RequestInterceptor
 from services.common.settings import GrpcSettings
 
@@ -73,8 +72,7 @@ class GrpcServer:
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.reflection:
-            names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self._server)
+            reflection.enable((*services, health.SERVICE_NAME), self._server)
         register(self._server)
 
     async def start(self) -> int:

@@ -1,7 +1,7 @@
 """Settings: one frozen class per program, read once from the environment; nothing else reads it."""
 
 import argparse
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -63,7 +63,11 @@ def read(cls: type[S]) -> S:
     try:
         return cls()
     except ValidationError as error:
-        problems = (f"{_env_name(cls, str(p['loc'][0]))}: {p['msg']} (got {p['input']!r})" for p in error.errors())
+        problems = (
+            f"{_env_name(cls, str(p['loc'][0]))}: {p['msg']} (got {p['input']!r})"
+            for p in error.errors()
+            if p["type"] != "default_factory_not_called"  # a default that follows from what is bad
+        )
         raise ValueError("; ".join(problems)) from None
 
 
@@ -79,9 +83,11 @@ def _env_name(cls: type[Settings], name: str) -> str:
 
 
 def _describe(cls: type[Settings]) -> list[str]:
+    defaults: dict[str, Any] = {}
+    for name, field in cls.model_fields.items():
+        defaults[name] = field.get_default(call_default_factory=True, validated_data=defaults)
     rows = [
-        (_env_name(cls, name), str(field.get_default(call_default_factory=True)), field.description or "")
-        for name, field in cls.model_fields.items()
+        (_env_name(cls, name), str(defaults[name]), field.description or "") for name, field in cls.model_fields.items()
     ]
     width = max(len(name) for name, _, _ in rows)
     return [f"  {name:<{width}}  {text} [{default}]" for name, default, text in rows]

@@ -10,12 +10,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from aiohttp import web
 
 from services.common.errors import SttError
 from services.edge import errors, formats, subtitles
+from services.edge.connection import Connection
 from services.edge.engine import Progress
 from services.edge.keys import SETTINGS
 from services.edge.metering.answers import StoredAnswer
@@ -64,6 +65,12 @@ class Answer:
     async def beat(self) -> None:
         """Show the caller that the answer is still coming."""
         await self._write(b" ")
+
+    async def beat_at_eof(self) -> None:
+        """Beat where the caller ends his side of the connection: what is sent finds out whether he is gone."""
+        await cast(Connection, self._request.protocol).half_closed.wait()
+        if self.has_begun:
+            await self.beat()
 
     async def render(self, transcript: Transcript) -> bytes:
         """Return what ends the answer: the transcript as it is sent."""
@@ -209,7 +216,7 @@ def choose_answer(request: web.Request, duration_s: float, response_format: Resp
 
 @asynccontextmanager
 async def beating(answer: Answer, after_s: float, every_s: float) -> AsyncIterator[None]:
-    """Let `answer` beat while the body runs, the first time after `after_s`."""
+    """Let `answer` beat while the body runs, the first time after `after_s`, and when the caller sends no more."""
 
     async def beat() -> None:
         await asyncio.sleep(after_s)
@@ -217,11 +224,12 @@ async def beating(answer: Answer, after_s: float, every_s: float) -> AsyncIterat
             await answer.beat()
             await asyncio.sleep(every_s)
 
-    task = asyncio.create_task(beat())
+    tasks = [asyncio.create_task(beat()), asyncio.create_task(answer.beat_at_eof())]
     try:
         yield
     finally:
-        await end(task)
+        for task in tasks:
+            await end(task)
 
 
 def _dump(content: dict[str, Any]) -> bytes:

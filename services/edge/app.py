@@ -19,6 +19,18 @@ from services.edge.middlewares import add_headers, around
 from services.edge.routes import catalog, health, stream, summarize, transcribe, usage
 from services.edge.settings import EdgeSettings
 
+_ROUTES = (
+    ("/v1/transcribe", ("POST",), transcribe.handle),
+    ("/v1/summarize", ("POST",), summarize.handle),
+    ("/v1/stream", ("GET",), stream.handle),
+    ("/v1/models", ("GET", "HEAD"), catalog.models),
+    ("/v1/languages", ("GET", "HEAD"), catalog.languages),
+    ("/v1/usage", ("GET", "HEAD"), usage.handle),
+    ("/health", ("GET", "HEAD"), health.handle),
+    ("/live", ("GET", "HEAD"), health.live),
+    ("/ready", ("GET", "HEAD"), health.ready),
+)
+
 
 def build_app(settings: EdgeSettings) -> web.Application:
     """Return the application; its connections to the services open and close with it."""
@@ -31,15 +43,10 @@ def build_app(settings: EdgeSettings) -> web.Application:
     app.cleanup_ctx.append(_connect)
     app.on_shutdown.append(_leave_sessions)
     app.on_response_prepare.append(add_headers)
-    app.router.add_post("/v1/transcribe", transcribe.handle, expect_handler=defer_continue)
-    app.router.add_post("/v1/summarize", summarize.handle, expect_handler=defer_continue)
-    app.router.add_get("/v1/stream", stream.handle, allow_head=False)
-    app.router.add_get("/v1/models", catalog.models)
-    app.router.add_get("/v1/languages", catalog.languages)
-    app.router.add_get("/v1/usage", usage.handle)
-    app.router.add_get("/health", health.handle)
-    app.router.add_get("/live", health.live)
-    app.router.add_get("/ready", health.ready)
+    for path, methods, handler in _ROUTES:
+        for each in (path, f"{path}/"):
+            for method in methods:
+                app.router.add_route(method, each, handler, expect_handler=defer_continue)
     return app
 
 

@@ -5,6 +5,7 @@ left it to its end, so that it does not count as cancelled on the other side.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from math import inf
@@ -280,7 +281,9 @@ class Backends:
             async with _call(ASR, self._models.ListModels, request, deadline_s) as call:
                 return convert.catalog(await call)
 
-        self._catalog = await repeated(ask)
+        # Before anybody has answered, as when all start together, nobody is lost.
+        level = logging.DEBUG if self._catalog is None else logging.INFO
+        self._catalog = await repeated(ask, level=level)
         self._listed_s = asyncio.get_running_loop().time()
         return self._catalog
 

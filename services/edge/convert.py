@@ -80,8 +80,13 @@ def update(message: diarize_pb2.Update) -> Update:
 
 
 def diarized(turns: Sequence[Turn], finished: diarize_pb2.DiarizeFinished) -> Diarized:
-    """Join the turns and the closing message."""
-    return Diarized(tuple(turns), warnings(finished.warnings))
+    """Join the turns and the closing message.
+
+    Fewer speakers than asked for are not mentioned where there are turns: how many of them a transcript names is known
+    when its words are joined to them.
+    """
+    told = [warning for warning in finished.warnings if not turns or warning.reason != "FEWER_SPEAKERS"]
+    return Diarized(tuple(turns), warnings(told))
 
 
 def summarize_request(text: str, style: Style) -> summarize_pb2.SummarizeRequest:

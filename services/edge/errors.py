@@ -49,6 +49,10 @@ CLOSE_CODES = {
 }
 """Of the WebSocket: 1001 going away, 1008 policy, 1009 too big, 1011 our fault, 1013 try again later."""
 
+ENCODINGS = ("gzip", "deflate", "identity")
+"""What a request's body may be encoded with."""
+UNKNOWN_ENCODING = f"The request's Content-Encoding is not known here; send one of {', '.join(ENCODINGS)}, or none."
+
 RETRY_AFTER_S = 5
 """What a 503 says when the service that failed did not say it."""
 

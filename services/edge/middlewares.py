@@ -22,9 +22,10 @@ _REQUEST_ID_HEADER = "X-Request-Id"
 _CHARGED_HEADER, _REMAINING_HEADER = "X-Credits-Charged", "X-Credits-Remaining"
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
-    "Access-Control-Allow-Headers": f"Authorization, Content-Type, {IDEMPOTENCY_KEY_HEADER}, {_REQUEST_ID_HEADER}",
     "Access-Control-Max-Age": "86400",
+    "Vary": "Access-Control-Request-Headers",
 }
+_ALLOWED_HEADERS = f"Authorization, Content-Type, {IDEMPOTENCY_KEY_HEADER}, {_REQUEST_ID_HEADER}"
 _PROBES = ("/health", "/live", "/ready")
 _EXPOSED = ", ".join((_REQUEST_ID_HEADER, "Retry-After", _CHARGED_HEADER, _REMAINING_HEADER, REPLAYED_HEADER))
 _log = structlog.get_logger(__name__)
@@ -60,14 +61,19 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def route_of(request: web.Request) -> str:
-    """Return the pattern of the request's path, "other" where nothing is there."""
+    """Return the pattern of the request's path without a slash at its end, "other" where nothing is there."""
     resource = request.match_info.route.resource
-    return resource.canonical if resource is not None else "other"
+    return resource.canonical.rstrip("/") if resource is not None else "other"
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.method == "OPTIONS":
-        return web.Response(status=204, headers=_PREFLIGHT)
+        asked = request.headers.get("Access-Control-Request-Headers", _ALLOWED_HEADERS)
+        return web.Response(status=204, headers=_PREFLIGHT | {"Access-Control-Allow-Headers": asked})
+    if request.headers.get("Content-Encoding", "identity").lower() not in errors.ENCODINGS:
+        headers = {"Accept-Encoding": ", ".join(errors.ENCODINGS)}
+        ERRORS.labels("UNSUPPORTED_MEDIA_TYPE").inc()
+        return error_response(request, 415, errors.UNKNOWN_ENCODING, "UNSUPPORTED_MEDIA_TYPE", headers)
     try:
         return await handler(request)
     except web.HTTPException as error:

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 
 from services.common.errors import Reason, SttError
-from services.common.languages import LANGUAGES
 from services.edge.errors import invalid
+from services.edge.languages import CANTONESE, language_code
 
 ResponseFormat = Literal["json", "txt", "srt", "vtt"]
 Task = Literal["transcribe", "translate"]
@@ -23,8 +23,11 @@ MIN_ENDPOINT_MS, MAX_ENDPOINT_MS = 200, 3_000
 
 _AUTO = "auto"
 _FORMATS = {"json": "json", "txt": "txt", "srt": "srt", "vtt": "vtt", "text": "txt", "verbose_json": "json"}
-_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 _TASKS = {"transcribe": "transcribe", "translate": "translate"}
+_OPENAI_MODEL = "whisper-1"
+"""The only one that clients made for OpenAI may know: it stands for the default."""
+_WHISPER_NAMES = {"large": "large-v3", "turbo": "large-v3-turbo"}
 _LISTS = frozenset({"keywords", "languages"})
 _JSON_TYPES: dict[str, tuple[type, str]] = {
     "diarize": (bool, "true or false"),
@@ -103,11 +106,15 @@ def parse_live(given: Mapping[str, object], defaults: LiveParams, models: Collec
 
 
 def parse_language(text: str) -> str:
-    """Return the ISO 639-1 code, in lower case and without a region, or "auto"."""
-    code = text.lower().replace("_", "-").partition("-")[0]
-    if code != _AUTO and code not in LANGUAGES:
+    """Return the code of a language by any name that callers have for it, or "auto"."""
+    if text.lower() == _AUTO:
+        return _AUTO
+    code = language_code(text)
+    if code == CANTONESE:
+        raise invalid(f"Cantonese ({quoted(text)}) is no language of the models here; zh is Chinese.")
+    if code is None:
         raise invalid(
-            f"Unknown language {_quoted(text)}: use an ISO 639-1 code such as en, es or pt-BR, or auto; "
+            f"Unknown language {quoted(text)}: use an ISO 639-1 code such as en, es or pt-BR, or auto; "
             "GET /v1/languages lists them."
         )
     return code
@@ -123,7 +130,7 @@ def _read(
             unknown.append(name)
         elif name in _LISTS:
             if (items := _items(name, value)) is not None:
-                read[name] = _LIST_READERS[name](items)
+                read[name] = _LIST_READERS[name](items) if items else ()
         elif text := _text(name, value):
             read[name] = _model(text, models) if name == "model" else _READERS[name](text)
     params = replace(defaults, **read, warnings=(*defaults.warnings, *_unknown(unknown)))
@@ -157,13 +164,18 @@ def _items(name: str, value: object) -> list[str] | None:
 def _unknown(names: Sequence[str]) -> Iterable[str]:
     if names:
         more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
-        yield f"Unknown fields were ignored: {', '.join(map(_quoted, names[:_MAX_NAMED]))}{more}."
+        yield f"Unknown fields were ignored: {', '.join(map(quoted, names[:_MAX_NAMED]))}{more}."
 
 
 def _model(text: str, models: Collection[str]) -> str:
-    if text not in models:
-        raise SttError(Reason.UNKNOWN_MODEL, f"Unknown model {_quoted(text)}: use one of {', '.join(models)}.")
-    return text
+    """Return the model that is named, in any case, as it is listed or as Whisper's own names and the hub's have it."""
+    known = {model.lower(): model for model in models} | {_OPENAI_MODEL: ""}
+    name = text.lower()
+    short = name.rpartition("/")[2].removeprefix("faster-").removeprefix("whisper-")
+    for candidate in (name, short, _WHISPER_NAMES.get(short, "")):
+        if candidate in known:
+            return known[candidate]
+    raise SttError(Reason.UNKNOWN_MODEL, f"Unknown model {quoted(text)}: use one of {', '.join(models)}.")
 
 
 def _prompt(text: str) -> str:
@@ -179,32 +191,32 @@ def _keywords(items: Sequence[str]) -> tuple[str, ...]:
         raise invalid(f"keywords has {len(items):,} entries: use at most {MAX_KEYWORDS}.")
     for item in items:
         if len(item) > MAX_KEYWORD_CHARACTERS:
-            raise invalid(f"keywords has {_quoted(item)}: use at most {MAX_KEYWORD_CHARACTERS} characters for each.")
+            raise invalid(f"keywords has {quoted(item)}: use at most {MAX_KEYWORD_CHARACTERS} characters for each.")
         if _CONTROL.search(item):
-            raise invalid(f"keywords has {_quoted(item)}: use text without control characters.")
+            raise invalid(f"keywords has {quoted(item)}: use text without control characters.")
     return tuple(items)
 
 
 def _languages(items: Sequence[str]) -> tuple[str, ...]:
     codes = tuple(dict.fromkeys(map(parse_language, items)))
-    if not codes or _AUTO in codes:
+    if _AUTO in codes:
         raise invalid("languages must name the languages to choose from, such as en,es; leave it out to allow all.")
     return codes
 
 
 def _number(name: str, text: str, least: int, most: int, hint: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and least <= int(text) <= most):
-        raise invalid(f"{name} is {_quoted(text)}: use {hint}.")
+        raise invalid(f"{name} is {quoted(text)}: use {hint}.")
     return int(text)
 
 
 def _choice(name: str, choices: Mapping[str, T], text: str) -> T:
     if text.lower() not in choices:
-        raise invalid(f"{name} is {_quoted(text)}: use one of {', '.join(choices)}.")
+        raise invalid(f"{name} is {quoted(text)}: use one of {', '.join(choices)}.")
     return choices[text.lower()]
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Return what a caller sent in a form that is safe to repeat: short and printable."""
     return repr(text[:40] + ("…" if len(text) > 40 else ""))
 

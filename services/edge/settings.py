@@ -21,14 +21,29 @@ class EdgeSettings(Settings):
     metrics_port: int = Field(
         9464, description="Port where Prometheus reads metrics; 0 picks a free one.", ge=0, le=65535
     )
+    asr_port: int = Field(
+        50051, validation_alias="ASR_PORT", description="Where recognition listens, if it is here.", ge=0, le=65535
+    )
+    diarize_port: int = Field(
+        50052, validation_alias="DIARIZE_PORT", description="The same of diarization.", ge=0, le=65535
+    )
+    summarize_port: int = Field(
+        50053, validation_alias="SUMMARIZE_PORT", description="The same of summaries.", ge=0, le=65535
+    )
     asr_address: str = Field(
-        "127.0.0.1:50051", validation_alias="ASR_ADDRESS", description="host:port or dns:///name:port of recognition."
+        default_factory=lambda known: f"127.0.0.1:{known['asr_port']}",
+        validation_alias="ASR_ADDRESS",
+        description="host:port or dns:///name:port of recognition.",
     )
     diarize_address: str = Field(
-        "127.0.0.1:50052", validation_alias="DIARIZE_ADDRESS", description="The same of diarization."
+        default_factory=lambda known: f"127.0.0.1:{known['diarize_port']}",
+        validation_alias="DIARIZE_ADDRESS",
+        description="The same of diarization.",
     )
     summarize_address: str = Field(
-        "127.0.0.1:50053", validation_alias="SUMMARIZE_ADDRESS", description="The same of summaries."
+        default_factory=lambda known: f"127.0.0.1:{known['summarize_port']}",
+        validation_alias="SUMMARIZE_ADDRESS",
+        description="The same of summaries.",
     )
     asr_metrics_port: int = Field(
         9465,

@@ -61,7 +61,7 @@ async def transcribe(
         voiced_s=recognized.voiced_s,
     )
     wanted, found = params.speakers, transcript.speakers
-    if params.diarize and wanted and found != wanted and not diarized.warnings:
+    if found and wanted and found != wanted:
         transcript = replace(
             transcript, warnings=(*transcript.warnings, f"{wanted} speakers were asked for, {found} were found.")
         )

@@ -4,17 +4,21 @@ Memory does not grow with the upload, and nothing in it is without a limit: its 
 length of fields, silence, and the bytes of the file, which are counted as they come.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from itertools import islice
 from typing import Protocol, cast
+from urllib.parse import quote, unquote
 
-from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
+from aiohttp import BodyPartReader, MultipartReader, StreamReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from services.common.errors import Reason, SttError
 from services.edge.body import READ_BYTES, Body
 from services.edge.errors import invalid
 from services.edge.media.spool import SpoolFile
-from services.edge.params import NAMES, gather
+from services.edge.params import NAMES, gather, quoted
 from services.edge.settings import EdgeSettings
 
 
@@ -30,6 +34,12 @@ _FORM_BYTES = 1024 * 1024
 _PREAMBLE_BYTES = 64 * 1024
 _MAX_PARTS = 256
 _FIELD_BYTES = 64 * 1024
+
+_TRANSFER_ENCODINGS = ("binary", "8bit", "7bit", "base64")
+_CLOSES = r"(?=\s*(?:;|$))"
+_PARAMETER = re.compile(rf""";\s*([^\s=;]+)\s*=\s*("(?:[^"\\]|\\.)*"{_CLOSES}|".*?"{_CLOSES}|[^;]*)""", re.DOTALL)
+"""Of a Content-Disposition: curl escapes quotes and backslashes in a quoted text, browsers only quotes, as %22."""
+_MAX_PARAMETERS = 8
 
 _WANTED = "Send the recording as multipart/form-data in a field named file."
 _FORGED_BODY = b"[object FormData]"
@@ -63,17 +73,19 @@ async def receive_form(
     check: Callable[[Mapping[str, str]], object],
     digest: Hash | None = None,
 ) -> dict[str, str]:
-    """Write the form's file to `file`, flushed, and return its text fields; unknown ones are empty.
+    """Write the form's file to `file`, flushed, and return its text fields, those of the query where the form has none.
 
-    The file may have `limit_bytes`. `check` is given the fields so far whenever there is one more, so that it can raise
-    before a long file is read; `digest` is given the file's bytes on the way.
+    Unknown ones are empty. The file may have `limit_bytes`. `check` is given the fields so far, first the query's, then
+    whenever there is one more, so that it can raise before a long file is read; `digest` is given the file's bytes on
+    the way.
     """
+    fields = list(request.query.items())
+    check(gather(fields))
     body = _body(request, settings)
-    fields: list[tuple[str, str]] = []
     has_file = False
     try:
         # It reads nothing but what Body offers.
-        reader = MultipartReader(request.headers, cast(StreamReader, body))
+        reader = _FormReader(request.headers, cast(StreamReader, body))
         for _ in range(_MAX_PARTS):
             part = await reader.next()
             if part is None:
@@ -100,9 +112,42 @@ async def receive_form(
     return gather(fields)
 
 
-async def _spool(part: BodyPartReader, file: SpoolFile, limit_bytes: int, digest: Hash | None) -> None:
+class _FormReader(MultipartReader):
+    """A form whose fields may have any name; aiohttp loses those that stand beside a semicolon in a file's name."""
+
+    async def fetch_next_part(self) -> MultipartReader | BodyPartReader:
+        """Return the next part, its Content-Disposition as aiohttp reads it."""
+        part = await super().fetch_next_part()
+        headers = CIMultiDict(part.headers)
+        name = _field_name(headers.popall(hdrs.CONTENT_DISPOSITION, ()))
+        headers[hdrs.CONTENT_DISPOSITION] = f"form-data; name*=UTF-8''{quote(name, safe='', errors='replace')}"
+        part.headers = CIMultiDictProxy(headers)
+        return part
+
+
+def _field_name(dispositions: Iterable[str]) -> str:
+    """Return the name that a part has by its headers, "" without one."""
+    given: dict[str, str] = {}
+    for disposition in dispositions:
+        for found in islice(_PARAMETER.finditer(disposition), _MAX_PARAMETERS):
+            given.setdefault(found[1].lower(), found[2].strip())
+    if (name := given.get("name")) is not None:
+        return re.sub(r'\\(["\\])', r"\1", name.removeprefix('"').removesuffix('"'))
+    return unquote(given.get("name*", "").strip('"').rpartition("'")[2])
+
+
+async def _content(part: BodyPartReader) -> AsyncIterator[bytes]:
+    encoding = part.headers.get("Content-Transfer-Encoding", "binary")
+    if encoding.lower() not in _TRANSFER_ENCODINGS:
+        raise invalid(
+            f"The field {part.name} has Content-Transfer-Encoding {quoted(encoding)}: send it as it is, or as base64."
+        )
     while not part.at_eof():
-        chunk = await part.read_chunk(READ_BYTES)
+        yield bytes(part.decode(await part.read_chunk(READ_BYTES)))
+
+
+async def _spool(part: BodyPartReader, file: SpoolFile, limit_bytes: int, digest: Hash | None) -> None:
+    async for chunk in _content(part):
         await file.write(chunk)
         if digest is not None:
             digest.update(chunk)
@@ -112,8 +157,8 @@ async def _spool(part: BodyPartReader, file: SpoolFile, limit_bytes: int, digest
 
 async def _text(part: BodyPartReader) -> str:
     value = bytearray()
-    while not part.at_eof():
-        value += await part.read_chunk(READ_BYTES)
+    async for chunk in _content(part):
+        value += chunk
         if len(value) > _FIELD_BYTES:
             raise invalid(f"The field {part.name} is longer than {_FIELD_BYTES:,} bytes.")
     try:

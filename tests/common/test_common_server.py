@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from stt.summarize.v1 import summarize_pb2, summarize_pb2_grpc
 
 from services.common.channels import open_channel
@@ -107,14 +107,22 @@ async def test_health_says_serving_for_the_server_and_its_service(channel: grpc.
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-async def test_reflection_lists_the_service(channel: grpc.aio.Channel) -> None:
-    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-
-    async def ask() -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
-        yield reflection_pb2.ServerReflectionRequest(list_services="")
-
-    names = [s.name async for r in stub.ServerReflectionInfo(ask()) for s in r.list_services_response.service]
-    assert SERVICE in names
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_reflection_lists_the_service_and_describes_it(channel: grpc.aio.Channel, version: str) -> None:
+    ask = channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    requests = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE),
+    ]
+    listed, described = [answer async for answer in ask(iter(requests))]
+    assert SERVICE in [service.name for service in listed.list_services_response.service]
+    assert any(
+        SERVICE.rpartition(".")[2].encode() in file for file in described.file_descriptor_response.file_descriptor_proto
+    )
 
 
 async def test_a_taken_port_is_one_sentence() -> None:

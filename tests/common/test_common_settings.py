@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from services.edge.settings import EdgeSettings
+
 PROGRAMS = ["asr", "diarize", "summarize", "edge"]
 
 
@@ -31,3 +33,11 @@ def test_a_bad_setting_ends_the_program_with_one_sentence_that_names_it(program:
     assert result.returncode == 2
     assert name in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_the_edge_finds_the_services_at_their_ports() -> None:
+    told = start("edge", "--help").stdout
+    assert "[127.0.0.1:50051]" in told
+    settings = EdgeSettings.model_validate({"ASR_PORT": 1, "DIARIZE_PORT": 2, "SUMMARIZE_ADDRESS": "there:3"})
+    assert (settings.asr_address, settings.diarize_address) == ("127.0.0.1:1", "127.0.0.1:2")
+    assert settings.summarize_address == "there:3"

@@ -212,6 +212,7 @@ class FakeDiarize(diarize_pb2_grpc.DiarizeServiceServicer):
 
     def __init__(self, turns: Sequence[tuple[float, float, int]] = ()) -> None:
         self.turns = list(turns)
+        self.warnings: list[common_pb2.Warning] = []
         self.error: SttError | None = None
         self.proceed = asyncio.Event()
         self.proceed.set()
@@ -236,7 +237,10 @@ class FakeDiarize(diarize_pb2_grpc.DiarizeServiceServicer):
                 yield diarize_pb2.DiarizeResponse(turn=diarize_pb2.Turn(start_s=start_s, end_s=end_s, speaker=speaker))
             yield diarize_pb2.DiarizeResponse(
                 finished=diarize_pb2.DiarizeFinished(
-                    samples=count_bytes // 2, speakers=len({t[2] for t in self.turns}), model="fake"
+                    samples=count_bytes // 2,
+                    speakers=len({t[2] for t in self.turns}),
+                    model="fake",
+                    warnings=self.warnings,
                 )
             )
         finally:

@@ -1,15 +1,17 @@
 """What every answer of the edge has, and the paths that only read."""
 
 import asyncio
+import gzip
 import json
+import re
 
 import pytest
 from stt.asr.v1 import asr_pb2
 
-from services.common.errors import Reason
+from services.common.errors import Reason, SttError
 from services.common.languages import LANGUAGES
 from services.edge.errors import STATUS
-from tests.edge.conftest import Edge, FakeServices, StartEdge
+from tests.edge.conftest import Edge, FakeServices, StartEdge, form_of
 
 CONTRACT_MODELS = [
     ("large-v3-turbo", "Whisper Large V3 Turbo", 99, "fast"),
@@ -69,6 +71,116 @@ async def test_what_is_not_http_is_a_400_in_json_and_not_repeated(
     assert "s3cret" not in caplog.text
 
 
+@pytest.mark.parametrize("path", ["/v1/models/", "/v1/languages/", "/v1/usage/", "/health/", "/live/", "/ready/"])
+async def test_a_slash_at_the_end_of_a_path_changes_nothing(edge: Edge, path: str) -> None:
+    plain, slashed = await edge.request("GET", path.rstrip("/")), await edge.request("GET", path)
+    assert (slashed.status, slashed.body) == (200, plain.body)
+
+
+async def test_a_slash_at_the_end_changes_nothing_for_posts_either(edge: Edge, quiet: bytes) -> None:
+    assert (await edge.request("POST", "/v1/transcribe/", data=form_of(quiet))).json["text"] == "Hello, world."
+    assert (await edge.request("POST", "/v1/summarize/", json={"text": "Hello."})).json["model"] == "fake-summary"
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "gzip, gzip", "aes128gcm"])
+@pytest.mark.parametrize("path", ["/v1/transcribe", "/v1/summarize"])
+async def test_an_encoding_that_is_not_taken_is_a_415_that_names_those_that_are(
+    edge: Edge, path: str, encoding: str
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {edge.key}\r\nConnection: close\r\n"
+    writer.write(f"{head}Content-Encoding: {encoding}\r\nContent-Length: 3\r\n\r\nabc".encode())
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert b" 415 " in head.splitlines()[0]
+    assert "gzip, deflate" in json.loads(body)["error"]
+
+
+async def test_a_compressed_body_is_read(edge: Edge) -> None:
+    body = gzip.compress(json.dumps({"text": "Hello."}).encode())
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    assert (await edge.request("POST", "/v1/summarize", data=body, headers=headers)).status == 200
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/health"), ("GET", "/nowhere"), ("OPTIONS", "/health")])
+async def test_no_answer_tells_what_serves(edge: Edge, method: str, path: str) -> None:
+    assert "Server" not in (await edge.request(method, path)).headers
+
+
+class TestHalfClosed:
+    """Callers who end their side of the connection when they have asked, as `nc -N` does, and wait."""
+
+    async def test_each_request_is_answered_and_the_connection_closed(self, edge: Edge) -> None:
+        answer = await sent_and_ended(edge, 2 * b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert answer.count(b"HTTP/1.1 200 OK") == answer.count(b'"status": "ok"') == 2
+
+    @pytest.mark.parametrize("path", ["/v1/models", "/nowhere"])
+    async def test_nobody_is_asked_to_go_on_into_the_answer(self, edge: Edge, path: str) -> None:
+        head = f"GET {path} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\r\n"
+        answer = await sent_and_ended(edge, head.encode())
+        assert re.match(rb"(HTTP/1\.1 100 Continue\r\n\r\n)?HTTP/1\.1 (200 OK|404 Not Found)\r\n", answer)
+
+    @pytest.mark.parametrize("version", ["1.0", "1.1"])
+    async def test_an_answer_that_takes_its_time_comes_whole(
+        self, edge: Edge, fakes: FakeServices, quiet: bytes, version: str
+    ) -> None:
+        fakes.asr.proceed.clear()
+        reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+        writer.write(await form_request(edge, quiet, version))
+        await fakes.asr.said.wait()
+        writer.write_eof()
+        opening = await reader.readexactly(9)  # so the server knows of it
+        fakes.asr.proceed.set()
+        head, _, body = (opening + await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        assert head.startswith(f"HTTP/{version} 200 OK\r\n".encode())
+        assert json.loads(body)["text"] == "Hello, world."
+
+    async def test_an_error_keeps_its_status(self, edge: Edge, fakes: FakeServices, quiet: bytes) -> None:
+        fakes.asr.error = SttError(Reason.OVERLOADED, "Too much.")
+        fakes.asr.proceed.clear()
+        answering = asyncio.create_task(sent_and_ended(edge, await form_request(edge, quiet)))
+        await fakes.asr.said.wait()
+        fakes.asr.proceed.set()
+        assert (await answering).startswith(b"HTTP/1.1 503 ")
+
+    @pytest.mark.parametrize("is_begun", [False, True])
+    async def test_who_is_gone_later_ends_the_work_within_a_second(
+        self, fakes: FakeServices, start_edge: StartEdge, quiet: bytes, is_begun: bool
+    ) -> None:
+        edge = await start_edge(heartbeat_after_s=0.1 if is_begun else 50, **fakes.addresses)
+        fakes.asr.proceed.clear()
+        reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+        writer.write(await form_request(edge, quiet))
+        await fakes.asr.said.wait()
+        if is_begun:
+            await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        async with asyncio.timeout(1):
+            await fakes.asr.ended.wait()
+
+
+async def form_request(edge: Edge, content: bytes, version: str = "1.1") -> bytes:
+    """A transcription as it is sent."""
+    form = form_of(content)()
+    body = await form.as_bytes()
+    return (
+        f"POST /v1/transcribe HTTP/{version}\r\nHost: x\r\nAuthorization: Bearer {edge.key}\r\n"
+        f"Content-Type: {form.content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+async def sent_and_ended(edge: Edge, request: bytes) -> bytes:
+    """Send it, end this side of the connection, and return all that comes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    writer.write(request)
+    writer.write_eof()
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
 async def test_the_callers_request_id_comes_back_and_reaches_the_services(
     edge: Edge, fakes: FakeServices, quiet: bytes
 ) -> None:
@@ -88,6 +200,12 @@ async def test_a_preflight_is_answered_everywhere(edge: Edge, path: str) -> None
     assert answer.status == 204
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     assert "Authorization" in answer.headers["Access-Control-Allow-Headers"]
+
+
+async def test_a_preflight_allows_the_headers_it_asks_for(edge: Edge) -> None:
+    asked = "authorization,x-requested-with"
+    answer = await edge.request("OPTIONS", "/v1/transcribe", headers={"Access-Control-Request-Headers": asked})
+    assert answer.headers["Access-Control-Allow-Headers"] == asked
 
 
 async def test_the_allowed_origin_is_a_setting_and_stands_on_errors_too(

@@ -3,6 +3,7 @@
 import pytest
 
 from services.common.errors import Reason, SttError
+from services.common.languages import LANGUAGES
 from services.edge.params import NAMES, LiveParams, TranscribeParams, gather, parse, parse_live
 
 MODELS = ["large-v3-turbo", "small", "tiny"]
@@ -18,9 +19,9 @@ def test_an_empty_field_is_its_default() -> None:
     assert parse(dict.fromkeys(NAMES, " "), MODELS) == parse({}, MODELS)
 
 
-@pytest.mark.parametrize("value", ["true", "TRUE", "1", "yes", "Yes", "false", "0", "no", "NO"])
+@pytest.mark.parametrize("value", ["true", "TRUE", "1", "yes", "Yes", "on", "false", "0", "no", "NO", "Off"])
 def test_booleans_are_understood_in_any_case(value: str) -> None:
-    assert parse({"diarize": value}, MODELS).diarize == (value.lower() in {"true", "1", "yes"})
+    assert parse({"diarize": value}, MODELS).diarize == (value.lower() in {"true", "1", "yes", "on"})
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,64 @@ def test_booleans_are_understood_in_any_case(value: str) -> None:
 )
 def test_languages_lose_case_and_region(value: str, code: str) -> None:
     assert parse({"language": value}, MODELS).language == code
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("no", ["nb", "nb-NO", "no", "NOR", "nob", "Norwegian", "Norwegian Bokmål"]),
+        ("nn", ["nn", "nn_NO", "nno", "nynorsk", "Norwegian Nynorsk"]),
+        ("jw", ["jv", "jw", "jav", "Javanese"]),
+        ("he", ["iw", "he-IL", "heb"]),
+        ("tl", ["fil", "fil-PH", "tl", "Filipino"]),
+        ("id", ["in", "in_ID", "ind"]),
+        ("de", ["deu", "ger", "German", "de-CH-1901"]),
+        ("es", ["spa", "SPANISH", "Castilian", "es-419", "Spanish (Mexico)"]),
+        ("zh", ["zh_TW", "zh-Hant-HK", "cmn", "chi", "Mandarin"]),
+        ("en", ["eng", "en-US", "en_US.UTF-8"]),
+        ("ht", ["Haitian Creole", "haitian", "hat"]),
+        ("fa", ["per", "pes", "Farsi"]),
+    ],
+)
+def test_a_language_has_many_names(code: str, names: list[str]) -> None:
+    assert {name: parse({"language": name}, MODELS).language for name in names} == dict.fromkeys(names, code)
+    assert parse({"languages": ",".join(names)}, MODELS).languages == (code,)
+    assert parse_live({"languages": names}, LiveParams(), MODELS).languages == (code,)
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_every_language_is_known_by_its_code_and_its_english_name(code: str) -> None:
+    assert [parse({"language": name}, MODELS).language for name in (code, LANGUAGES[code].upper())] == [code, code]
+
+
+@pytest.mark.parametrize("name", ["yue", "zh-yue", "yue-Hant-HK", "Cantonese", "Chinese (Cantonese)"])
+def test_cantonese_is_not_taken_for_chinese(name: str) -> None:
+    with pytest.raises(SttError, match=r"Cantonese .* is no language of the models here; zh is Chinese"):
+        parse({"language": name}, MODELS)
+
+
+@pytest.mark.parametrize(
+    "name", ["large-v3-turbo", "LARGE-V3-TURBO", "whisper-large-v3-turbo", "openai/whisper-large-v3-turbo", "turbo"]
+)
+def test_a_model_is_known_by_its_names_elsewhere(name: str) -> None:
+    assert parse({"model": name}, MODELS).model == "large-v3-turbo"
+
+
+def test_a_model_that_is_listed_in_other_letters_or_with_a_prefix_is_itself() -> None:
+    models = ["small", "Whisper-Small"]
+    assert parse({"model": "whisper-small"}, models).model == "Whisper-Small"
+    assert parse({"model": "Systran/faster-whisper-small"}, models).model == "small"
+
+
+def test_the_model_of_clients_made_for_openai_is_the_default() -> None:
+    assert parse({"model": "whisper-1"}, MODELS).model == ""
+
+
+@pytest.mark.parametrize("name", ["keywords", "languages"])
+def test_an_empty_list_is_none(name: str) -> None:
+    query = parse_live({name: "en,es"}, LiveParams(), MODELS)
+    assert getattr(parse_live({name: []}, query, MODELS), name) == ()
+    assert getattr(parse({name: " , "}, MODELS), name) == ()
 
 
 @pytest.mark.parametrize(
@@ -47,9 +106,10 @@ def test_speakers_are_a_number(value: str) -> None:
     ("name", "value", "says"),
     [
         ("model", "gpt-5", "large-v3-turbo, small, tiny"),
-        ("model", "Small", "large-v3-turbo, small, tiny"),
+        ("model", "whisper-medium", "large-v3-turbo, small, tiny"),
         ("language", "xx", "ISO 639-1"),
-        ("language", "english", "ISO 639-1"),
+        ("language", "klingon", "ISO 639-1"),
+        ("language", "in english", "ISO 639-1"),
         ("diarize", "maybe", "true, 1, yes"),
         ("speakers", "-1", "1 to 20"),
         ("speakers", "abc", "1 to 20"),
@@ -86,7 +146,6 @@ def test_what_a_caller_sent_is_repeated_short_and_printable() -> None:
         ("keywords", "two\nlines", "without control characters"),
         ("task", "summarize", "transcribe, translate"),
         ("languages", "en,klingon", "ISO 639-1"),
-        ("languages", " , ", "leave it out"),
         ("languages", "auto", "leave it out"),
     ],
 )

@@ -6,6 +6,7 @@ import json
 import aiohttp
 import pytest
 from stt.asr.v1 import asr_pb2
+from stt.common.v1 import common_pb2
 
 from services.common.errors import Reason, SttError
 from tests.edge.conftest import Edge, FakeServices, StartEdge, form_of
@@ -79,6 +80,13 @@ async def test_what_is_asked_for_reaches_the_services(edge: Edge, fakes: FakeSer
     assert (fakes.diarize.config.speakers, fakes.diarize.config.expected_duration_s) == (2, 1.0)
 
 
+async def test_models_and_languages_have_other_names_too(edge: Edge, fakes: FakeServices, quiet: bytes) -> None:
+    answer = await edge.transcribe(quiet, model="openai/whisper-SMALL", language="nb-NO", languages="Norwegian,spa")
+    assert (answer.status, answer.json["warnings"]) == (200, [])
+    config = fakes.asr.config
+    assert (config.model, config.language, list(config.languages)) == ("small", "no", ["no", "es"])
+
+
 async def test_what_biases_recognition_reaches_it(edge: Edge, fakes: FakeServices, quiet: bytes) -> None:
     fields = {"prompt": "Nagg.\n\tNell.", "keywords": "Hamm,Clov", "task": "Translate", "languages": "es,fr"}
     assert (await edge.transcribe(quiet, **fields)).json["warnings"] == []
@@ -97,7 +105,7 @@ async def test_by_default_recognition_chooses_the_model_and_the_language(
     assert fakes.diarize.config.speakers == 0
 
 
-@pytest.mark.parametrize("no", ["false", "0", "No"])
+@pytest.mark.parametrize("no", ["false", "0", "No", "off"])
 async def test_without_diarization_nobody_is_named_and_nobody_asked(
     edge: Edge, dialogue: FakeServices, quiet: bytes, no: str
 ) -> None:
@@ -151,6 +159,19 @@ async def test_another_number_of_speakers_than_asked_for_is_a_warning(
     answer = await edge.transcribe(quiet, speakers=wanted)
     assert answer.status == 200
     assert answer.json["warnings"] == [f"{wanted} speakers were asked for, 2 were found."]
+
+
+async def test_a_warning_counts_the_speakers_that_the_answer_names(
+    edge: Edge, dialogue: FakeServices, quiet: bytes
+) -> None:
+    dialogue.diarize.turns.append((50.0, 60.0, 9))  # said nothing that was understood
+    dialogue.diarize.warnings = [
+        common_pb2.Warning(reason="FEWER_SPEAKERS", message="4 speakers were asked for; 3 could be told apart."),
+        common_pb2.Warning(reason="FALLBACK_MODEL", message="Another model answered."),
+    ]
+    answer = (await edge.transcribe(quiet, speakers="4")).json
+    assert answer["speakers"] == ["Speaker 1", "Speaker 2"]
+    assert answer["warnings"] == ["Another model answered.", "4 speakers were asked for, 2 were found."]
 
 
 async def test_estimated_times_are_marked(edge: Edge, fakes: FakeServices, quiet: bytes) -> None:

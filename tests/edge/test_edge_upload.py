@@ -1,13 +1,14 @@
 """Forms as no client of ours would send them, and clients that are slow, silent or gone."""
 
 import asyncio
+import base64
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.edge.conftest import Answer, Edge, FakeServices, StartEdge, silence
+from tests.edge.conftest import Answer, Edge, FakeServices, StartEdge, form_of, silence
 
 MB = 1024 * 1024
 BOUNDARY = "b0undary"
@@ -94,6 +95,59 @@ async def test_a_bad_parameter_before_a_long_file_is_answered_before_the_file_is
         writer.write(part("speakers", b"99"))
         writer.write(part("file", bytes(MB), "x.wav"))
         assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        'name="file"; filename="Meeting; Q3; final.mp3"',
+        'filename="Meeting; Q3; final.mp3"; name="file"',
+        r'name="file"; filename="a \"great\"; day.mp3"',
+        r'filename="ends with a backslash\"; name="file"',
+        'name="file"; filename="100%; a %22quoted%22 one.mp3"',
+        'name="file"; filename="Gespräch; 議事録.mp3"',
+        'name="file"; filename="x.mp3"; filename*=UTF-8\'\'Gespr%C3%A4ch%3B%20Q3.mp3',
+        "name=file; filename=Meeting; Q3.mp3",
+        "filename*=\"UTF-8''x%3By.mp3\"; name*=UTF-8''file",
+        'NAME="file"; filename=""',
+    ],
+)
+async def test_a_file_may_have_any_name(edge: Edge, quiet: bytes, parameters: str) -> None:
+    head = f"--{BOUNDARY}\r\nContent-Disposition: form-data; {parameters}\r\n\r\n".encode()
+    answer = await send(edge, part("model", b"small") + head + quiet + b"\r\n" + end())
+    assert (answer.status, answer.json.get("warnings")) == (200, [])
+
+
+async def test_a_part_in_base64_is_decoded(edge: Edge, fakes: FakeServices, quiet: bytes) -> None:
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"\r\nContent-Transfer-Encoding: Base64\r\n\r\n'
+    answer = await send(edge, head.encode() + base64.encodebytes(quiet) + b"\r\n" + end())
+    assert (answer.status, answer.json["duration"]) == (200, 1.0)
+
+
+async def test_a_part_in_another_transfer_encoding_is_a_400_that_names_both(edge: Edge, quiet: bytes) -> None:
+    head = b"Content-Transfer-Encoding: quoted-printable\r\n\r\n"
+    answer = await send(edge, part("file", quiet).replace(b"\r\n\r\n", b"\r\n" + head, 1) + end())
+    assert answer.status == 400
+    assert "field file has Content-Transfer-Encoding 'quoted-printable'" in answer.json["error"]
+
+
+async def test_parameters_may_stand_in_the_query_and_those_of_the_form_count_more(
+    edge: Edge, fakes: FakeServices, quiet: bytes
+) -> None:
+    query = "?model=medium&diarize=false&keywords=Hamm&top_k=1"
+    form = form_of(quiet, model="small", keywords="Clov")
+    answer = await edge.request("POST", f"/v1/transcribe{query}", data=form)
+    assert (answer.status, answer.json["speakers"]) == (200, [])
+    assert answer.json["warnings"] == ["Unknown fields were ignored: 'top_k'."]
+    assert (fakes.asr.config.model, list(fakes.asr.config.keywords)) == ("small", ["Hamm", "Clov"])
+
+
+async def test_a_bad_parameter_in_the_query_is_a_400_before_the_file_is_sent(edge: Edge) -> None:
+    head = f"POST /v1/transcribe?speakers=99 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {edge.key}\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    writer.write(f"{head}Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {MB}\r\n\r\n".encode())
+    assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+    writer.close()
 
 
 @pytest.mark.parametrize(

@@ -95,5 +95,4 @@ def environment(ports: list[int], data_dir: Path) -> dict[str, str]:
     }
     for name, port in zip(NAMES, ports, strict=True):
         env[f"{name}_PORT"] = str(port)
-        env[f"{name}_ADDRESS"] = f"127.0.0.1:{port}"
     return env

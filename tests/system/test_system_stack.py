@@ -36,6 +36,10 @@ def test_a_newcomer_meets_neither_a_key_nor_a_warning_of_the_store(shared_stack:
     assert [line for line in shared_stack.output().splitlines() if re.match(r"\S+ store\.1 +\| ", line)] == []
 
 
+def test_a_start_loses_no_replica(shared_stack: Stack) -> None:
+    assert "replica lost" not in shared_stack.output()
+
+
 def run_readme_example(marker: str, stack: Stack) -> list[str]:
     """Run the README's Python example that has `marker` in it, and return the lines it prints."""
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -150,6 +154,19 @@ def test_a_taken_port_is_one_sentence_that_names_the_setting(free_ports: list[in
     assert result.returncode == 1
     assert f"127.0.0.1:{free_ports[1]} (ASR_PORT)" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("EDGE_PORT", "abc"), ("ASR_METRICS_PORT", "70000"), ("DIARIZE_MAX_REQUESTS", "many")]
+)
+def test_a_bad_setting_of_any_program_is_one_sentence_that_names_it(
+    free_ports: list[int], tmp_path: Path, setting: str, value: str
+) -> None:
+    env = environment(free_ports, tmp_path) | {setting: value}
+    result = subprocess.run([str(STACK), "run"], env=env, capture_output=True, text=True, timeout=30)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"{setting}: ")
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_a_missing_python_is_one_sentence(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ MIB = 1024 * 1024
         ([{"prompt": "half a pair: \ud83d"}], "prompt has control characters"),
         ([{"keywords": {"a": 1}}], "keywords must be a list of strings"),
         ([{"keywords": ["a", 7]}], "keywords must be a list of strings"),
-        ([{"languages": []}], "languages must name"),
+        ([{"languages": ["auto"]}], "languages must name"),
         ([{"languages": ["en", "xx"]}], "Unknown language"),
         ([{"language": "de", "languages": ["en"]}], "not among languages"),
         ([{"task": "summarize"}], "transcribe, translate"),
