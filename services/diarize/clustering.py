@@ -14,6 +14,11 @@ _THRESHOLD = 0.56
 """Mean cosine distance within which voices are one speaker's."""
 _MIN_SPEECH_S = 1.0
 """What a voice must have said to have a part in making speakers; shorter ones only join them."""
+_SURE_S = 2.0
+"""What one voice of a group must have said for the group to be a speaker on the ordinary distance alone."""
+_UNSURE_DISTANCE = 0.7
+"""Cosine distance within which any other group is what was left over of the nearest such speaker: a voice of a second,
+or mixed with another's, lies up to 0.66 from its own speaker's, and hardly ever within 0.75 of somebody else's."""
 _MIN_SHARE = 0.005
 """Share of all speech below which a group is no speaker, but what is left over of others."""
 _LINKAGE_MAX = 1000
@@ -25,11 +30,12 @@ Embeddings = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 
-def cluster(embeddings: Embeddings, speech_s: Floats, windows: Ints, speakers: int) -> Ints:
-    """Name the speaker of every voice: (n, 256), (n,), (n,) -> (n,) of 0 .. k-1.
+def cluster(embeddings: Embeddings, speech_s: Floats, windows: Ints, at_once: Ints, speakers: int) -> Ints:
+    """Name the speaker of every voice: (n, 256), (n,), (n,), (m, 2) -> (n,) of 0 .. k-1.
 
-    `speech_s` is how long a voice was heard, `windows` which window it is of; `speakers` is the number to find, 0 to
-    find it out. There are fewer than `speakers` only where there are fewer voices.
+    `speech_s` is how long a voice was heard, `windows` which window it is of, `at_once` are pairs of voices that were
+    heard at the same time; `speakers` is the number to find, 0 to find it out. There are fewer than `speakers` only
+    where there are fewer voices.
     """
     if len(embeddings) == 0:
         return np.zeros(0, np.int64)
@@ -37,17 +43,18 @@ def cluster(embeddings: Embeddings, speech_s: Floats, windows: Ints, speakers: i
     telling = speech_s >= _MIN_SPEECH_S
     if telling.sum() < max(speakers, 1):
         telling = np.ones(len(points), bool)
-    groups = _groups(points[telling], speech_s[telling], speakers)
+    places = np.cumsum(telling) - 1
+    pairs = places[at_once[telling[at_once].all(axis=1)]]
+    groups = _groups(points[telling], speech_s[telling], pairs, speakers)
     kept = groups >= 0
     centroids = _unit(_means(points[telling][kept], groups[kept]))
     return _assign(points @ centroids.T, windows)
 
 
-def _groups(points: Floats, speech_s: Floats, speakers: int) -> Ints:
+def _groups(points: Floats, speech_s: Floats, at_once: Ints, speakers: int) -> Ints:
     """Group unit vectors into speakers; -1 where a point is of no group that is large enough."""
     condensed = _condense(points)
     centroids = _unit(_means(points, condensed))
-    weights: Floats = np.bincount(condensed, speech_s).astype(np.float64)
     if len(centroids) == 1:
         return condensed
     if speakers:
@@ -56,11 +63,31 @@ def _groups(points: Floats, speech_s: Floats, speakers: int) -> Ints:
         groups: Ints = fcluster(tree, speakers, "maxclust").astype(np.int64) - 1
         return groups[condensed]
     tree = _tree(centroids, "average")
-    groups = fcluster(tree, _THRESHOLD, "distance").astype(np.int64) - 1
-    totals = np.bincount(groups, weights)
+    groups = fcluster(tree, _THRESHOLD, "distance").astype(np.int64)[condensed] - 1
+    groups = _join_unsure(points, speech_s, at_once, groups)
+    totals = np.bincount(groups, speech_s)
     large = totals >= min(_MIN_SHARE * totals.sum(), totals.max())
     numbers: Ints = np.where(large, np.cumsum(large) - 1, -1)
-    return numbers[groups][condensed]
+    return numbers[groups]
+
+
+def _join_unsure(points: Floats, speech_s: Floats, at_once: Ints, groups: Ints) -> Ints:
+    """Join groups that were only heard for moments to the sure speaker they resemble, unless heard at once with it."""
+    longest_s = np.zeros(groups.max() + 1)
+    np.maximum.at(longest_s, groups, speech_s)
+    sure = np.flatnonzero(longest_s >= _SURE_S)
+    if not len(sure):
+        return groups
+    centroids = _unit(_means(points, groups))
+    distances = 1 - centroids @ centroids[sure].T
+    nearest = sure[distances.argmin(axis=1)]
+    others = np.zeros((len(centroids), len(centroids)), bool)
+    others[tuple(groups[at_once].T)] = True
+    alone = ~(others | others.T)[np.arange(len(centroids)), nearest]
+    joining = (longest_s < _SURE_S) & (distances.min(axis=1) < _UNSURE_DISTANCE) & alone
+    joined = np.where(joining, nearest, np.arange(len(centroids)))[groups]
+    numbers: Ints = np.unique(joined, return_inverse=True)[1].astype(np.int64)
+    return numbers
 
 
 def _condense(points: Floats) -> Ints:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from services.common.audio import SAMPLE_RATE
 from tests.bench.alone import engine_alone
 from tests.bench.conversations import conversations
+from tests.bench.counting import short_dialogues
 from tests.bench.data import BenchData, Dialogue, Labelled, Samples, Span, decode, pcm_messages, wav_bytes
 from tests.bench.figures import Figure, Measured, Target
 from tests.bench.plan import Plan
@@ -25,6 +26,9 @@ from tests.bench.system import System
 # What the design's recipe reached.
 _RECIPE_LABELLED, _RECIPE_DIALOGUES = 0.26, 0.13
 _RIGHT_SPEAKER = 95.0
+_SEEDS = (1, 2, 3)
+_RIGHT_NUMBERS = 81
+"""27 of 28, for three seeds."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,21 @@ def measure_words(system: System, plan: Plan, data: BenchData) -> Measured:
                 shown = f"{back_channels.total} words said by somebody else between the holder's"
                 figures.append(Figure(f"of these, back-channels{suffix}", back_channels.share, "%", note=shown))
         figures.append(Figure(f"words without a speaker, {name}", unnamed, target=Target(0)))
-    return Measured(figures)
+    return Measured([*figures, _count(system, plan, data)])
+
+
+def _count(system: System, plan: Plan, data: BenchData) -> Figure:
+    """Count the short dialogues in which the service finds as many speakers as there are."""
+    plan.say("speakers: their number in short dialogues")
+    dialogues = [dialogue for seed in _SEEDS for dialogue in short_dialogues(data, seed)]
+    errors = []
+    for dialogue in dialogues:
+        turns = system.diarize(pcm_messages(dialogue.samples.tobytes()), len(dialogue.samples) / SAMPLE_RATE)
+        there = len({turn.speaker for turn in dialogue.turns})
+        if (found := len({turn.speaker for turn in turns})) != there:
+            errors.append(f"{dialogue.name} {found} for {there}")
+    target, right = Target(_RIGHT_NUMBERS, at_least=True), len(dialogues) - len(errors)
+    return Figure("right numbers of speakers", right, f"of {len(dialogues)}", target, note="; ".join(errors))
 
 
 @dataclass(frozen=True)

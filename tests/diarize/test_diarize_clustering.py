@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from services.diarize.clustering import cluster
 
+_NEVER = np.zeros((0, 2), np.int64)
+
 Voices = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
 
@@ -24,7 +26,7 @@ def separated(draw: st.DrawFn) -> Voices:
 
 def _cluster(embeddings: Any, speakers: int = 0) -> npt.NDArray[np.int64]:
     count = len(embeddings)
-    return cluster(embeddings, np.full(count, 2.0), np.arange(count), speakers)
+    return cluster(embeddings, np.full(count, 2.0), np.arange(count), _NEVER, speakers)
 
 
 def _same(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -62,7 +64,7 @@ def test_the_order_of_voices_changes_only_names(voices: Voices, speakers: int, r
 def test_two_voices_of_one_window_are_never_one_speaker() -> None:
     ends = np.eye(256, dtype=np.float32)[[0, 0, 1, 1]]
     alike = np.eye(256, dtype=np.float32)[[0]] * 0.9 + np.eye(256, dtype=np.float32)[[1]] * 0.1
-    labels = cluster(np.vstack([ends, alike]), np.array([2.0, 2, 2, 2, 0.5]), np.array([0, 1, 2, 3, 0]), 0)
+    labels = cluster(np.vstack([ends, alike]), np.array([2.0, 2, 2, 2, 0.5]), np.array([0, 1, 2, 3, 0]), _NEVER, 0)
     assert labels[4] == labels[2] != labels[0]
 
 
@@ -71,7 +73,7 @@ def test_no_voices_have_no_speakers() -> None:
 
 
 def test_voices_too_short_to_tell_still_get_a_speaker() -> None:
-    labels = cluster(np.eye(256, dtype=np.float32)[[0, 0, 1]], np.full(3, 0.2), np.arange(3), 0)
+    labels = cluster(np.eye(256, dtype=np.float32)[[0, 0, 1]], np.full(3, 0.2), np.arange(3), _NEVER, 0)
     assert labels[0] == labels[1] != labels[2]
 
 
@@ -86,3 +88,38 @@ def test_ten_hours_of_voices_are_clustered_as_a_whole() -> None:
 def test_so_many_voices_that_each_has_a_tiny_share_are_told_apart() -> None:
     voices = np.random.default_rng(3).normal(size=(300, 256)).astype(np.float32)
     assert len(set(_cluster(voices).tolist())) > 200
+
+
+def _beside_a_speaker(distance: float, speech_s: float, at_once: Any = _NEVER) -> int:
+    """Return how many speakers are found in five voices of one and a last one at a cosine distance from them."""
+    embeddings = np.zeros((6, 256), np.float32)
+    embeddings[:, 0] = 1
+    embeddings[5, :2] = 1 - distance, np.sqrt(1 - (1 - distance) ** 2)
+    windows = np.array([0, 1, 2, 3, 4, 4]) if len(at_once) else np.arange(6)
+    labels = cluster(embeddings, np.array([4.0] * 5 + [speech_s]), windows, at_once, 0)
+    return len(set(labels.tolist()))
+
+
+@given(st.floats(0, 0.68), st.floats(1.0, 1.99))
+def test_a_moment_that_sounds_a_little_unlike_a_speaker_is_not_another(distance: float, speech_s: float) -> None:
+    assert _beside_a_speaker(distance, speech_s) == 1
+
+
+@given(st.floats(0.6, 1), st.floats(2.0, 9))
+def test_somebody_who_is_heard_for_longer_is_another_at_that_distance(distance: float, speech_s: float) -> None:
+    assert _beside_a_speaker(distance, speech_s) == 2
+
+
+@given(st.floats(0.72, 1), st.floats(1.0, 1.99))
+def test_a_moment_that_sounds_like_nobody_else_is_another_speaker(distance: float, speech_s: float) -> None:
+    assert _beside_a_speaker(distance, speech_s) == 2
+
+
+@given(st.floats(0.6, 1), st.floats(1.0, 1.99))
+def test_a_moment_heard_while_a_speaker_goes_on_is_another(distance: float, speech_s: float) -> None:
+    assert _beside_a_speaker(distance, speech_s, np.array([[4, 5]])) == 2
+
+
+def test_moments_alone_are_grouped_by_the_ordinary_distance() -> None:
+    labels = cluster(np.eye(256, dtype=np.float32)[[0, 0, 1, 1]], np.full(4, 1.2), np.arange(4), _NEVER, 0)
+    assert labels.tolist() in ([0, 0, 1, 1], [1, 1, 0, 0])
