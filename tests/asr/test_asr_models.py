@@ -170,7 +170,7 @@ async def test_a_model_for_which_there_is_not_enough_memory_is_refused_and_other
 ) -> None:
     config: dict[str, Any] = {"model_dir": model_dir, "models": ("first",), "models_on_demand": ("second",)}
     if why == "budget":
-        config["memory_mib"] = 8
+        config |= {"memory_mib": 8, "max_batch": 1}
     async with serve(loader=loader, **config, fallback_models=()) as server:
         loader.free = float("inf") if why == "budget" else 1.0
         assert "no room" in (await refused(server, "second")).message
