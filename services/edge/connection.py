@@ -45,6 +45,13 @@ class _Connection(web.RequestHandler):
         if self._waiter is not None and not self._messages:
             self.force_close()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep open what a live session's client may still listen on; others who send no more are done."""
+        if self._payload_parser is None:
+            return False
+        self._payload_parser.feed_eof()
+        return True
+
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:

@@ -24,6 +24,7 @@ class FakePeer:
 
     def __init__(self, *frames: str | bytes) -> None:
         self.told: list[dict[str, Any]] = []
+        self.is_readable = True
         self.heard_s = self.told_s = asyncio.get_running_loop().time()
         self._frames = list(frames)
 
@@ -76,7 +77,7 @@ class EndlessAllowance(Allowance):
 
 
 def session_of(peer: FakePeer, recognition: SlowRecognition) -> Session:
-    settings = EdgeSettings(stream_lag_s=0.3)
+    settings = EdgeSettings(stream_lag_s=0.3, stream_finish_s=2)
     params = LiveParams("any", "en")
     return Session(peer, recognition.listen, no_diarization, lambda config: params, EndlessAllowance(), settings)
 
