@@ -29,7 +29,8 @@ _WAV_FORM = struct.Struct("<HHIIHH")
 _WAV_SUBFORM_BYTES = 24
 _WAV_PCM, _WAV_EXTENSIBLE = 1, 0xFFFE
 _WAV_ENCODINGS = {_WAV_PCM: "PCM", 3: "floating point", 6: "A-law", 7: "mu-law"}
-_MAX_WAV_HEADER_BYTES = 1024 * 1024
+_MAX_WAV_CHUNKS = 16
+_MAX_WAV_HEADER_BYTES = 64 * 1024
 
 _MP3_FRAMES = 3
 _MP3_KBITS = {
@@ -113,19 +114,24 @@ def _start_of_pcm(head: bytes) -> int | None:
 def _start_of_wav(head: bytes) -> int | None:
     """Return where a WAV's samples begin, None where its header goes on."""
     position = _SIGNATURE_BYTES
-    form = None
-    while len(head) >= position + _WAV_CHUNK.size:
+    has_format = False
+    for _ in range(_MAX_WAV_CHUNKS):
+        if len(head) < position + _WAV_CHUNK.size:
+            return None
         chunk, size_bytes = _WAV_CHUNK.unpack_from(head, position)
         position += _WAV_CHUNK.size
-        if chunk == b"data" and form is not None:
+        if chunk == b"data" and has_format:
             return position
-        if position + size_bytes > _MAX_WAV_HEADER_BYTES:
-            raise _unsupported("a WAV file without samples")
-        if chunk == b"fmt " and len(head) >= position + size_bytes:
-            form = head[position : position + size_bytes]
-            _check_wav(form)
-        position += size_bytes + size_bytes % 2
-    return None
+        end = position + size_bytes + size_bytes % 2
+        if end > _MAX_WAV_HEADER_BYTES:
+            break
+        if len(head) < end:
+            return None
+        if chunk == b"fmt ":
+            has_format = True
+            _check_wav(head[position:end])
+        position = end
+    raise _unsupported("a WAV file whose samples do not follow its header")
 
 
 def _check_wav(form: bytes) -> None:

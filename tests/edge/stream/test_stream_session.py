@@ -87,6 +87,13 @@ async def test_audio_that_waits_too_long_ends_a_session() -> None:
         await session_of(FakePeer(FRAME), SlowRecognition(after_s=60)).run()
 
 
+async def test_audio_that_waited_too_long_is_heard_before_its_session_ends_for_that() -> None:
+    recognition = SlowRecognition(after_s=1)
+    with pytest.raises(SttError, match="cannot keep up"):
+        await session_of(FakePeer(FRAME), recognition).run()
+    assert recognition.pcm == FRAME
+
+
 async def test_after_the_stop_the_rest_may_take_its_own_time() -> None:
     peer, recognition = FakePeer(FRAME, STOP), SlowRecognition(after_s=1)
     await session_of(peer, recognition).run()
