@@ -30,6 +30,9 @@ class Peer(Protocol):
     async def send_ping(self) -> None:
         """Ask for a sign of life."""
 
+    async def send_pong(self) -> None:
+        """Send what asks for no answer."""
+
     def is_gone(self) -> bool:
         """Say whether he is known to have hung up, also while nothing is read from him."""
 
@@ -52,10 +55,10 @@ class Contact:
         if beat is not None and now_s - peer.told_s > settings.stream_keepalive_s:
             await peer.send_message(beat)
         if not is_read or not peer.is_readable:
-            # He cannot be heard to be alive; but a ping to one who has gone is refused.
+            # He cannot be heard to be alive, so he is not asked; but what is sent to one who has gone is refused.
             if peer.is_gone():
                 raise ConnectionResetError("the client has hung up")
-            await peer.send_ping()
+            await peer.send_pong()
         elif self._pinged_s > peer.heard_s:
             if now_s - self._pinged_s > settings.stream_heartbeat_s / 2:
                 raise ConnectionResetError("the client does not answer")

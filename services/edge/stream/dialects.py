@@ -55,7 +55,7 @@ class Dialect:
             return frame or self.empty_frame
         content = _parse(frame)
         if "action" not in content:
-            raise invalid("The session has its config already: it is the first frame or none.")
+            raise invalid('The session has its config already: send audio, or {"action": "stop"} to end it.')
         return _control(content)
 
     @property

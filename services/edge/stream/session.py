@@ -59,6 +59,7 @@ class Session:
         self._allowance = allowance
         self._settings = settings
         self._now = asyncio.get_running_loop().time
+        # Flushes in silence are a sign of life to a service that ends what stands still.
         limit_bytes = round((settings.stream_lag_s + _HOLD_BEYOND_LAG_S) * BYTES_PER_S)
         self._audio = AudioQueue(limit_bytes, settings.stream_keepalive_s, self._now)
         self._contact = Contact(peer, settings)

@@ -85,6 +85,10 @@ class WebSocket(web.WebSocketResponse):
         """Ask for a sign of life."""
         await self._timely(self.ping())
 
+    async def send_pong(self) -> None:
+        """Send what asks for no answer: who has shut down his side could give none."""
+        await self._timely(self.pong())
+
     def is_gone(self) -> bool:
         """Ask the kernel whether the client has hung up: aiohttp does not hear of it while it reads nothing.
 

@@ -39,6 +39,9 @@ class FakePeer:
     async def send_ping(self) -> None:
         pass
 
+    async def send_pong(self) -> None:
+        pass
+
     def is_gone(self) -> bool:
         return False
 
