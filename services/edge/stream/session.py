@@ -72,6 +72,8 @@ class Session:
         self._final_s = 0.0
         self._progress_s = 0.0
         """When recognition was last heard of, or the audio ended."""
+        self._patience_s = settings.stream_finish_s
+        """How long after that recognition may stand still."""
         self._started_by_s = self._finished_by_s = inf
         self._farewell: SttError | None = None
         self._is_cut = False
@@ -258,7 +260,7 @@ class Session:
                 self._naming.stop()
             return
         is_stuck = audio.backlog_bytes and now_s - audio.taken_s > settings.stream_idle_s
-        is_left = audio.is_ended and now_s - max(self._progress_s, audio.taken_s) > settings.stream_finish_s
+        is_left = audio.is_ended and now_s - max(self._progress_s, audio.taken_s) > self._patience_s
         if is_stuck or is_left or is_late:
             # Who was to be sent off with what is left is told why he was, not what came in between.
             raise self._farewell or SttError(
@@ -272,6 +274,8 @@ class Session:
                 f"The server cannot keep up: audio waits longer than {settings.stream_lag_s:g} seconds; try again.",
                 retry_after_s=_RETRY_AFTER_S,
             )
+            # Who speaks on into nothing is not kept waiting for a recognition that hangs.
+            self._patience_s = settings.stream_lag_s
             self._end(error)
 
     def _check_client(self) -> None:

@@ -189,7 +189,7 @@ async def test_a_ping_is_answered_while_a_client_is_held_back(connect: Connect, 
 async def test_a_client_in_real_time_whom_recognition_cannot_follow_is_told_so(
     connect: Connect, start_edge: StartEdge, asr: FakeLiveAsr, asr_address: str
 ) -> None:
-    client = await connect(await start_edge(asr_address=asr_address, stream_lag_s=0.5, stream_finish_s=0.5))
+    client = await connect(await start_edge(asr_address=asr_address, stream_lag_s=0.5))
     await client.say(CONFIG, SECOND * 2)
     await client.hear_until(type="transcript")
     asr.taking.clear()

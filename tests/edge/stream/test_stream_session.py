@@ -80,7 +80,7 @@ class EndlessAllowance(Allowance):
 
 
 def session_of(peer: FakePeer, recognition: SlowRecognition) -> Session:
-    settings = EdgeSettings(stream_lag_s=0.3, stream_finish_s=2)
+    settings = EdgeSettings(stream_lag_s=0.7)
     params = LiveParams("any", "en")
     return Session(peer, recognition.listen, no_diarization, lambda config: params, EndlessAllowance(), settings)
 
@@ -91,7 +91,7 @@ async def test_audio_that_waits_too_long_ends_a_session() -> None:
 
 
 async def test_audio_that_waited_too_long_is_heard_before_its_session_ends_for_that() -> None:
-    recognition = SlowRecognition(after_s=1)
+    recognition = SlowRecognition(after_s=1.2)
     with pytest.raises(SttError, match="cannot keep up"):
         await session_of(FakePeer(FRAME), recognition).run()
     assert recognition.pcm == FRAME
