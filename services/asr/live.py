@@ -22,6 +22,7 @@ from services.asr.transcriber import Finished, Heard
 from services.asr.transcript import Segment
 from services.asr.vad import FRAME, SileroModel, SileroStream
 from services.common.audio import Flush
+from services.common.errors import SttError
 
 # The network runs on the event loop: 0.16 ms for two frames, less than handing them to a thread costs.
 _BLOCK_FRAMES = 2
@@ -201,13 +202,20 @@ class _Ear:
                 while self._owed > self._max_ahead:
                     self._settled.clear()
                     await self._settled.wait()
-            self._came = self._now()
-            self._tell(self._segmenter.finish(), ended=True)
+            self._finish()
+        except SttError:
+            # What came before it is heard all the same.
+            self._finish()
+            raise
         finally:
             if self._look is not None:
                 self._look.cancel()
                 await asyncio.gather(self._look, return_exceptions=True)
         return self._segmenter.samples
+
+    def _finish(self) -> None:
+        self._came = self._now()
+        self._tell(self._segmenter.finish(), ended=True)
 
     def settle(self, chunk: Chunk) -> None:
         """Take note that the segments of `chunk` are out."""

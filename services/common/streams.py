@@ -8,6 +8,9 @@ from services.common.audio import MAX_MESSAGE_BYTES, SAMPLE_BYTES, SAMPLE_RATE, 
 from services.common.errors import Reason, SttError
 from services.common.metrics import AUDIO_SECONDS
 
+_PAUSE_S = 0.9
+"""A live client pauses who sends nothing for so long after what he sent last would have been spoken."""
+
 
 class AudioStream:
     """The messages of one client (`oneof request`: config, audio, flush), each awaited for at most `idle_timeout_s`."""
@@ -31,8 +34,21 @@ class AudioStream:
             yield piece
 
     async def live_audio(self) -> AsyncIterator[bytes | Flush]:
-        """Yield a live session's PCM, as `audio` does, and its flushes."""
-        async for piece in self._read("live"):
+        """Yield a live session's PCM, as `audio` does, and its flushes; a pause of the client is one, too."""
+        pieces = self._read("live")
+        pause_s: float | None = None
+        while True:
+            waiting = asyncio.ensure_future(anext(pieces, None))
+            try:
+                done, _ = await asyncio.wait({waiting}, timeout=pause_s)
+                if not done:
+                    yield Flush()
+                piece = await waiting
+            finally:
+                waiting.cancel()
+            if piece is None:
+                return
+            pause_s = None if isinstance(piece, Flush) else _PAUSE_S + len(piece) / SAMPLE_BYTES / SAMPLE_RATE
             yield piece
 
     async def _read(self, kind: str) -> AsyncIterator[bytes | Flush]:

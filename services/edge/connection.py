@@ -100,7 +100,10 @@ class Connection(web.RequestHandler):
         return self._waiter is not None and not self._messages
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio closes the connection unless it is true
-        """Go on with requests that came whole; a WebSocket is closed in its own way."""
+        """Go on with requests that came whole, and with a live session, whose client may still listen."""
+        if self._payload_parser is not None:
+            self._payload_parser.feed_eof()
+            return True
         content = self._messages[-1][1] if self._messages else self.content
         if self._upgraded or self._is_idle or content is None or not content.is_eof():
             return False

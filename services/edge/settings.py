@@ -134,9 +134,11 @@ class EdgeSettings(Settings):
     stream_lag_s: float = Field(
         5, description="Seconds audio may wait in a live session whose client sends in real time.", gt=0
     )
-    stream_finish_s: float = Field(14, description="Seconds the rest of a live session may take after its end.", gt=0)
+    stream_finish_s: float = Field(
+        14, description="Seconds after a live session's end that recognition may stand still before all is heard.", gt=0
+    )
     stream_speakers_wait_s: float = Field(
-        3, description="Seconds of those that the last speakers may take when all words are known.", ge=0
+        3, description="Seconds that the last speakers may take when all words are known, at most those.", ge=0
     )
     stream_keepalive_s: float = Field(
         15, description="Seconds of silence after which a client is sent a message.", gt=0

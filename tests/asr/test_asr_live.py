@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from itertools import pairwise
+from math import inf
 from typing import Any
 
 import grpc
@@ -226,6 +227,73 @@ async def test_a_flush_gives_what_was_said_so_far_and_the_session_goes_on(
     assert kinds(events).index("speech_ended") < kinds(events).index("segment")
     assert word_errors(words(whole), words(events)) <= 0.08 * len(words(whole))
     assert events[-1].finished.samples == len(pcm)
+
+
+@pytest.mark.parametrize("portion_bytes", [3_200, 32_000])
+async def test_a_second_without_audio_ends_a_segment_and_times_stay_those_of_the_audio(
+    serve: Serve, load: Callable[[str], Pcm], portion_bytes: int
+) -> None:
+    # A sentence each, whose last sound is followed by no silence.
+    cut_s, end_s = 2.9, 4.7
+    parts = np.split(load("two_cities.wav")[: round(end_s * 16_000)], [round(cut_s * 16_000)])
+    now = asyncio.get_running_loop().time
+    finalized = asyncio.Event()
+    silent_since = inf
+
+    async def sent() -> AsyncIterator[pb.TranscribeRequest]:
+        nonlocal silent_since
+        yield LIVE
+        for part in parts:
+            finalized.clear()
+            for portion in portioned(part, portion_bytes):
+                yield pb.TranscribeRequest(audio=portion)
+                await asyncio.sleep(len(portion) / 32_000)
+            silent_since = now()
+            await finalized.wait()
+
+    async with serve() as server:
+        found, waits_s = [], []
+        async for event in server.stub.Transcribe(sent(), timeout=60):
+            if event.WhichOneof("event") == "segment" and now() > silent_since:
+                found.append(event.segment)
+                waits_s.append(now() - silent_since)
+                silent_since = inf
+                finalized.set()
+    first, second = found
+    frame_s = 0.032
+    assert 1 < first.start_s < first.end_s <= cut_s
+    assert cut_s - frame_s <= second.start_s < second.end_s <= end_s
+    assert max(waits_s) < 5
+
+
+async def test_a_client_in_portions_of_two_seconds_does_not_pause_between_them(
+    serve: Serve, load: Callable[[str], Pcm]
+) -> None:
+    pcm = load("two_cities.wav")[16_000 : 9 * 16_000]
+    async with serve() as server:
+        sent = live(portioned(pcm, 64_000), interim_results=False)
+        in_time = [event async for event in server.stub.Transcribe(spaced(sent, 2.0), timeout=60)]
+        at_once = await server.live(portioned(pcm, 64_000), interim_results=False)
+    assert [segment.text for segment in segments(in_time)] == [segment.text for segment in segments(at_once)]
+
+
+async def spaced(sent: Iterable[pb.TranscribeRequest], step_s: float) -> AsyncIterator[pb.TranscribeRequest]:
+    for request in sent:
+        yield request
+        await asyncio.sleep(step_s)
+
+
+@pytest.mark.parametrize("breach", [LIVE, pb.TranscribeRequest(audio=bytes(65_538)), pb.TranscribeRequest()])
+async def test_what_was_said_before_a_message_that_breaks_the_protocol_is_heard(
+    serve: Serve, load: Callable[[str], Pcm], breach: pb.TranscribeRequest
+) -> None:
+    sent = [*live(portioned(load("two_cities.wav")[16_000 : 4 * 16_000])), breach]
+    events: list[Any] = []
+    async with serve() as server:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await collect(server.stub.Transcribe(sent), events)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert len(words(events)) >= 4
 
 
 async def test_a_flush_of_nothing_is_nothing(serve: Serve) -> None:

@@ -79,6 +79,28 @@ async def test_a_pause_of_the_client_brings_the_words_before_it(real_edge: Edge,
         assert "tried" in message.json()["text"].lower()
 
 
+async def test_a_client_that_sends_only_while_somebody_speaks_gets_the_words_a_second_later(
+    real_edge: Edge, beckett: bytes
+) -> None:
+    now = asyncio.get_running_loop().time
+    async with asyncio.timeout(60), real_edge.http.ws_connect(f"{real_edge.url}/v1/stream") as client:
+        await client.send_json(ENGLISH)
+        # Where somebody speaks, and no silence behind it.
+        for start_s, end_s in ((0.2, 1.2), (1.7, 2.8)):
+            speech = beckett[round(start_s * 10) * 3_200 : round(end_s * 10) * 3_200]
+            for at in range(0, len(speech), 3_200):
+                await client.send_bytes(speech[at : at + 3_200])
+                await asyncio.sleep(0.1)
+            silent_since = now()
+            while (message := await client.receive_json()).get("type") != "transcript":
+                pass
+            assert now() - silent_since < 5
+            assert ("tried" in message["text"].lower()) == (start_s < 1)
+        assert message["start"] >= 0.9
+        await client.send_json(STOP)
+        assert (await client.receive_json())["is_final"]
+
+
 async def test_a_model_without_weights_is_answered_by_the_fallback_which_is_named(
     real_edge: Edge, beckett: bytes
 ) -> None:

@@ -5,6 +5,7 @@ all are answers to the upgrade, since real clients read its status. After it an 
 """
 
 import asyncio
+from collections.abc import Collection, Mapping
 from functools import partial
 
 import structlog
@@ -22,6 +23,7 @@ from services.edge.metrics import STREAMS
 from services.edge.middlewares import REQUEST_ID, known_error
 from services.edge.params import LiveParams
 from services.edge.stream.allowance import Allowance
+from services.edge.stream.encoding import take_format
 from services.edge.stream.session import Session
 from services.edge.stream.websocket import WebSocket
 
@@ -38,10 +40,10 @@ async def handle(request: web.Request) -> web.StreamResponse:
         raise invalid("This path speaks WebSocket: connect to it with ws:// or wss://.")
     query = params.gather(pair for pair in request.query.items() if pair[0] != "token")
     # Known to be wrong without asking anybody; a model is not.
-    params.parse_live({**query, "model": ""}, LiveParams(), models=())
+    _read({**query, "model": ""}, LiveParams(), models=())
     async with admitted(request, caller, "live") as job:
         models = [model.id for model in public_models((await backends.catalog_soon()).models)]
-        read = partial(params.parse_live, models=models)
+        read = partial(_read, models=models)
         defaults = read(query, LiveParams())
         await backends.check_room(defaults)
         config = partial(read, defaults=defaults)
@@ -50,13 +52,20 @@ async def handle(request: web.Request) -> web.StreamResponse:
         request.app[SESSIONS].add(session)
         try:
             failure = await _run(session, websocket, job)
-            await (websocket.fail(failure, request[REQUEST_ID]) if failure else websocket.close())
+            if failure is None:
+                await websocket.close()
+            else:
+                await websocket.fail(failure, request[REQUEST_ID], session.warnings)
         except ConnectionError:
             if not websocket.closed:
                 websocket.abort()
         finally:
             request.app[SESSIONS].remove(session)
     return websocket
+
+
+def _read(given: Mapping[str, object], defaults: LiveParams, models: Collection[str]) -> LiveParams:
+    return params.parse_live(take_format(given), defaults, models)
 
 
 async def _run(session: Session, websocket: WebSocket, job: Job) -> SttError | None:

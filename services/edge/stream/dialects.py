@@ -55,7 +55,7 @@ class Dialect:
             return frame or self.empty_frame
         content = _parse(frame)
         if "action" not in content:
-            raise invalid("The session has its config already: it is the first frame or none.")
+            raise invalid('The session has its config already: send audio, or {"action": "stop"} to end it.')
         return _control(content)
 
     @property
@@ -175,9 +175,10 @@ def open_session(frame: str | bytes) -> Opening:
     return Opening(Documented(), content, Control.NOTHING)
 
 
-def error_message(error: SttError, request_id: str) -> Message:
+def error_message(error: SttError, request_id: str, warnings: Sequence[str]) -> Message:
     """Return the message that stands before every close but a good one, the same in both dialects."""
-    return {"type": "error", "text": "", "partial": "", **errors.body(error.message, error.reason, request_id)}
+    known = {"warnings": list(warnings)} if warnings else {}
+    return {"type": "error", "text": "", "partial": "", **errors.body(error.message, error.reason, request_id), **known}
 
 
 def encode(message: Message) -> str:

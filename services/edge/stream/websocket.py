@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 from aiohttp import WSCloseCode, WSMsgType, web
 from aiohttp.abc import AbstractStreamWriter
@@ -18,11 +18,11 @@ _RECEIVE_BUFFER_BYTES = 64 * 1024
 """What the kernel takes in ahead of us (it doubles the figure); a ping waits behind it."""
 _CLOSE_S = 5.0
 _LINGER_S = 2.0
-_TCP_ESTABLISHED = 1
+_TCP_ESTABLISHED, _TCP_CLOSE_WAIT = 1, 8
 
 
 class WebSocket(web.WebSocketResponse):
-    """The server's end of a session's socket; a `session.Peer`."""
+    """The server's end of a session's socket; a `contact.Peer`."""
 
     def __init__(self, write_timeout_s: float) -> None:
         # aiohttp refuses messages of max_msg_size, too.
@@ -31,7 +31,8 @@ class WebSocket(web.WebSocketResponse):
         self._now = asyncio.get_running_loop().time
         self._transport: asyncio.Transport | None = None
         self._is_receiving = False
-        self._is_unreadable = False
+        self._is_broken = False
+        self.is_readable = True
         self.heard_s = self.told_s = self._now()
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
@@ -48,7 +49,8 @@ class WebSocket(web.WebSocketResponse):
     async def receive_frame(self) -> str | bytes:
         """Return the next text or binary frame, answering pings on the way.
 
-        SttError where it cannot be read, ConnectionError where the client has closed.
+        SttError where it cannot be read, EOFError where the client has shut down his side of the connection only,
+        ConnectionError where he has closed.
         """
         while True:
             self._is_receiving = True
@@ -66,8 +68,11 @@ class WebSocket(web.WebSocketResponse):
                 case WSMsgType.PONG:
                     pass
                 case WSMsgType.ERROR if not self.closed:
-                    self._is_unreadable = True
+                    self._is_broken, self.is_readable = True, False
                     raise _unreadable(getattr(message.data, "code", None))
+                case WSMsgType.CLOSED if not self.closed:
+                    self.is_readable = False
+                    raise EOFError
                 case _:
                     raise ConnectionResetError("the client has closed")
 
@@ -80,18 +85,25 @@ class WebSocket(web.WebSocketResponse):
         """Ask for a sign of life."""
         await self._timely(self.ping())
 
+    async def send_pong(self) -> None:
+        """Send what asks for no answer: who has shut down his side could give none."""
+        await self._timely(self.pong())
+
     def is_gone(self) -> bool:
-        """Ask the kernel whether the client has hung up: aiohttp does not hear of it while it reads nothing."""
+        """Ask the kernel whether the client has hung up: aiohttp does not hear of it while it reads nothing.
+
+        Who has only shut down his side has not; one who has closed it looks like that until something is sent to him.
+        """
         wire = self.get_wire()
         if wire is None or wire.fileno() < 0:
             return True
-        return wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _TCP_ESTABLISHED
+        return wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] not in (_TCP_ESTABLISHED, _TCP_CLOSE_WAIT)
 
-    async def fail(self, error: SttError, request_id: str) -> None:
+    async def fail(self, error: SttError, request_id: str, warnings: Sequence[str]) -> None:
         """Tell the client why, and close with the code for it."""
-        await self.send_message(error_message(error, request_id))
+        await self.send_message(error_message(error, request_id, warnings))
         code = errors.CLOSE_CODES[error.reason]
-        if self._is_unreadable:
+        if self._is_broken:
             # aiohttp would cut the line at once, and what is on its way from the client would take our reason along.
             await self.send_frame(struct.pack("!H", code), WSMsgType.CLOSE)
             await asyncio.sleep(_LINGER_S)
@@ -100,8 +112,8 @@ class WebSocket(web.WebSocketResponse):
             await self._timely(self.close(code=code))
 
     async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
-        """Close; but what `receive` cannot read does not close by itself, so that the client can be told why."""
-        if self._is_receiving and code != WSCloseCode.OK:
+        """Close; `receive` by itself does so only where the client closes: others are first told what is left."""
+        if self._is_receiving and not self._closing:
             return False
         return await super().close(code=code, message=message, drain=drain)
 

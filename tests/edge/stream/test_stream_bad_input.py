@@ -62,6 +62,58 @@ async def test_a_frame_that_breaks_the_protocol_is_an_error_and_1008(
         await asyncio.wait_for(session.ended.wait(), 1)
 
 
+BREACHES: list[Any] = ["hello", "[]", {"type": "KeepAlive"}, {"type": "CloseStream"}, {"action": "pause"}, CONFIG]
+
+
+@pytest.mark.parametrize("breach", BREACHES)
+@pytest.mark.parametrize("opening", [[CONFIG], []])
+async def test_what_was_said_before_a_frame_that_breaks_the_protocol_is_finalized_and_sent_before_the_error(
+    connect: Connect, opening: list[Any], breach: Any
+) -> None:
+    client = await connect()
+    await client.say(*opening, SECOND * 3, breach)
+    messages, code = await client.hear_out()
+    assert [m["text"] for m in messages if m.get("type") == "transcript"] == ["word1 word2", "word3"]
+    assert ([m.get("type") for m in messages].index("error"), code) == (len(messages) - 1, 1008)
+    assert not any(m.get("is_final") for m in messages)
+    assert "warnings" not in messages[-1]
+
+
+async def test_audio_behind_a_frame_that_breaks_the_protocol_is_not_heard_and_that_is_said(
+    connect: Connect, asr: FakeLiveAsr
+) -> None:
+    asr.proceed.clear()
+    client = await connect()
+    await client.say(CONFIG, SECOND, "hello", SECOND)
+    await client.hear_until(partial="word1")
+    # What comes before its answer has been read before.
+    client.socket._autoping = False
+    await client.socket.ping()
+    assert (await client.socket.receive()).type is aiohttp.WSMsgType.PONG
+    asr.proceed.set()
+    messages, _ = await client.hear_out()
+    assert messages[-1]["warnings"] == ["Audio from 1.0 seconds on was not transcribed."]
+    assert asr.sessions[0].pcm == SECOND
+
+
+@pytest.mark.parametrize(("content", "kind", "closed_with"), [
+    (b"\xff\xfe", aiohttp.WSMsgType.TEXT, 1008),
+    (b"", 3, 1008),
+    (bytes(MIB + 1), aiohttp.WSMsgType.BINARY, 1009),
+])  # fmt: skip
+@pytest.mark.parametrize("opening", [[CONFIG], []])
+async def test_what_was_said_before_a_frame_that_cannot_be_read_is_finalized_and_sent_before_the_error(
+    connect: Connect, opening: list[Any], content: bytes, kind: Any, closed_with: int
+) -> None:
+    client = await connect()
+    await client.say(*opening, SECOND * 3)
+    await client.socket.send_frame(content, kind)
+    messages, code = await client.hear_out()
+    assert [m["text"] for m in messages if m.get("type") == "transcript"] == ["word1 word2", "word3"]
+    assert ([m.get("type") for m in messages].index("error"), code) == (len(messages) - 1, closed_with)
+    assert messages[-1]["warnings"] == ["Audio from 3.0 seconds on was not transcribed."]
+
+
 async def test_text_that_is_not_utf_8_is_an_error(connect: Connect) -> None:
     client = await connect()
     await client.socket.send_frame(b"\xff\xfe", aiohttp.WSMsgType.TEXT)
@@ -110,6 +162,7 @@ async def test_recognition_that_fails_is_said_after_what_was_finalized(connect: 
     await client.say(SECOND)
     messages, code = await client.hear_out()
     assert messages[-1]["error"] == "Too many sessions."
+    assert messages[-1]["warnings"] == ["Audio from 2.0 seconds on was not transcribed."]
     assert messages[-1]["code"] == "OVERLOADED"
     assert code == 1013
 

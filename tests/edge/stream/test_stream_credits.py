@@ -59,6 +59,7 @@ async def test_out_of_credits_what_was_heard_is_sent_before_the_error(enter: Ope
     assert code == 1008
     assert messages[-1]["type"] == "error"
     assert messages[-1]["error"] == "This audio needs 2 credits; 1 remain."
+    assert messages[-1]["warnings"] == ["Audio from 60.0 seconds on was not transcribed."]
     said = " ".join(message["text"] for message in messages if message.get("type") == "transcript")
     assert said.split() == [f"word{number}" for number in range(1, 61)]
     assert not any(message.get("is_final") for message in messages)

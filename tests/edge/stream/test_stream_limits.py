@@ -2,16 +2,18 @@
 
 import asyncio
 import gc
+import json
 import socket
 from typing import Any
 
 import aiohttp
 import psutil
 import pytest
+import websocket
 from aiohttp import WSMsgType
 
 from services.edge.keys import STORE
-from tests.edge.conftest import StartEdge
+from tests.edge.conftest import Edge, StartEdge
 from tests.edge.fakes import FakeLiveAsr
 from tests.edge.stream.conftest import CONFIG, SECOND, STOP, Client, Connect
 
@@ -176,7 +178,7 @@ async def test_a_ping_is_answered_while_a_client_is_held_back(connect: Connect, 
     await client.socket.ping(b"still there?")
     async with asyncio.timeout(2):
         while (message := await client.socket.receive()).data != b"still there?":
-            assert message.type in {WSMsgType.TEXT, WSMsgType.PING}
+            assert message.type in {WSMsgType.TEXT, WSMsgType.PONG}
     assert not pushing.done()
     for task in (pushing, taking):
         task.cancel()
@@ -195,6 +197,7 @@ async def test_a_client_in_real_time_whom_recognition_cannot_follow_is_told_so(
     messages, code = await client.hear_out()
     await asyncio.gather(talking, return_exceptions=True)
     assert "cannot keep up" in messages[-1]["error"]
+    assert messages[-1]["warnings"] == ["Audio from 2.0 seconds on was not transcribed."]
     assert (messages[-1]["code"], code) == ("OVERLOADED", 1013)
     assert not any(m.get("is_final") for m in messages)
     await asyncio.wait_for(asr.sessions[0].ended.wait(), 1)
@@ -222,6 +225,32 @@ async def test_a_rest_that_does_not_come_in_time_is_an_error(
     messages, code = await client.hear_out()
     assert (messages[-1]["code"], code) == ("DEADLINE_EXCEEDED", 1013)
     await asyncio.wait_for(asr.sessions[0].ended.wait(), 1)
+
+
+async def step_by_step(asr: FakeLiveAsr, step_s: float) -> None:
+    """Let recognition take a portion of audio now and then."""
+    while True:
+        asr.taking.set()
+        asr.taking.clear()
+        await asyncio.sleep(step_s)
+
+
+async def test_after_the_stop_the_rest_may_take_any_time_while_recognition_goes_on(
+    connect: Connect, start_edge: StartEdge, asr: FakeLiveAsr, asr_address: str
+) -> None:
+    client = await connect(await start_edge(asr_address=asr_address, stream_finish_s=1))
+    await client.say(CONFIG)
+    await client.hear_until(status="ready")
+    asr.taking.clear()
+    slow = asyncio.create_task(step_by_step(asr, 0.3))
+    await client.say(*[SECOND[:3_200]] * 280, STOP)
+    began = asyncio.get_running_loop().time()
+    messages, code = await client.hear_out()
+    slow.cancel()
+    assert asyncio.get_running_loop().time() - began > 2
+    said = " ".join(m["text"] for m in messages if m.get("type") == "transcript")
+    assert said.split() == [f"word{number}" for number in range(1, 29)]
+    assert (messages[-1].get("is_final"), code) == (True, 1000)
 
 
 async def test_a_session_that_lasts_too_long_gets_its_rest_and_is_ended(
@@ -274,6 +303,84 @@ async def test_a_client_that_vanishes_while_it_is_held_back_frees_its_session_wi
         await asyncio.wait_for(session.ended.wait(), 1)
     finally:
         asr.taking.set()
+
+
+async def test_a_client_that_vanishes_after_its_stop_frees_its_session_within_a_second(
+    connect: Connect, asr: FakeLiveAsr
+) -> None:
+    asr.proceed.clear()
+    client = await connect()
+    await client.say(CONFIG, SECOND, STOP)
+    await client.hear_until(partial="word1")
+    session = await asr.session()
+    vanish(client)
+    await asyncio.wait_for(session.ended.wait(), 1)
+
+
+class HalfClosed:
+    """A client that sends no more and shuts down its side of the connection, but reads on."""
+
+    def __init__(self, edge: Edge) -> None:
+        url = f"{edge.url.replace('http', 'ws')}/v1/stream"
+        self._socket = websocket.create_connection(url, timeout=10, header=edge.bearer)
+
+    def say(self, *frames: bytes | dict[str, Any]) -> None:
+        for frame in frames:
+            if isinstance(frame, bytes):
+                self._socket.send_binary(frame)
+            else:
+                self._socket.send(json.dumps(frame))
+        self._socket.sock.shutdown(socket.SHUT_WR)
+
+    def hear_out(self) -> tuple[list[dict[str, Any]], int]:
+        messages = []
+        while (frame := self._socket.recv_frame()).opcode != websocket.ABNF.OPCODE_CLOSE:
+            # To a ping most clients would answer, and fail.
+            assert frame.opcode != websocket.ABNF.OPCODE_PING
+            if frame.opcode == websocket.ABNF.OPCODE_TEXT:
+                messages.append(json.loads(frame.data))
+        assert self._socket.sock.recv(1) == b""
+        self._socket.sock.close()
+        return messages, int.from_bytes(frame.data[:2], "big")
+
+
+@pytest.mark.parametrize("frames", [[CONFIG, SECOND, STOP], [SECOND, STOP], [SECOND, b""]])
+async def test_a_client_that_shuts_down_its_side_after_the_stop_gets_the_rest(
+    edge: Edge, asr: FakeLiveAsr, frames: list[Any]
+) -> None:
+    asr.proceed.clear()
+    client = await asyncio.to_thread(HalfClosed, edge)
+    await asyncio.to_thread(client.say, *frames)
+    session = await asr.session()
+    with pytest.raises(TimeoutError):
+        # Longer than it takes to notice who has gone.
+        await asyncio.wait_for(session.ended.wait(), 1)
+    asr.proceed.set()
+    messages, code = await asyncio.to_thread(client.hear_out)
+    assert [m["text"] for m in messages if m.get("type") == "transcript"] == ["word1"]
+    assert (messages[-1]["is_final"], code) == (True, 1000)
+
+
+async def test_a_client_that_shuts_down_its_side_while_it_is_held_back_gets_all_of_it(
+    edge: Edge, asr: FakeLiveAsr
+) -> None:
+    asr.taking.clear()
+    client = await asyncio.to_thread(HalfClosed, edge)
+    await asyncio.to_thread(client.say, CONFIG, *[SECOND] * 28, STOP)
+    session = await asr.session()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(session.ended.wait(), 1)
+    asr.taking.set()
+    messages, code = await asyncio.to_thread(client.hear_out)
+    said = " ".join(m["text"] for m in messages if m.get("type") == "transcript")
+    assert said.split() == [f"word{number}" for number in range(1, 29)]
+    assert (messages[-1]["is_final"], code) == (True, 1000)
+
+
+async def test_a_client_that_shuts_down_its_side_without_a_stop_has_gone(edge: Edge, asr: FakeLiveAsr) -> None:
+    client = await asyncio.to_thread(HalfClosed, edge)
+    await asyncio.to_thread(client.say, CONFIG, SECOND)
+    await asyncio.wait_for((await asr.session()).ended.wait(), 1)
 
 
 async def test_a_client_that_just_closes_frees_its_session(connect: Connect, asr: FakeLiveAsr) -> None:

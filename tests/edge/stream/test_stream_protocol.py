@@ -187,10 +187,10 @@ async def test_it_may_stand_in_the_query_and_a_config_beats_it(connect: Connect,
 
 async def test_an_unknown_field_of_a_config_or_a_query_is_named_in_a_warning(connect: Connect, edge: Edge) -> None:
     page, sdk = await connect(hotwords="x"), await connect(token=edge.key, hotwords="x")
-    await page.say({"sample_rate": 16_000, "response_format": "json"})
+    await page.say({"interim": True, "response_format": "json"})
     assert (await page.hear_until(status="ready"))["warnings"] == [
         "Unknown fields were ignored: 'hotwords'.",
-        "Unknown fields were ignored: 'sample_rate', 'response_format'.",
+        "Unknown fields were ignored: 'interim', 'response_format'.",
     ]
     await sdk.say(SECOND, b"")
     assert (await sdk.hear_until(type="final"))["warnings"] == ["Unknown fields were ignored: 'hotwords'."]

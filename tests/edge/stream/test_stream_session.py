@@ -24,6 +24,7 @@ class FakePeer:
 
     def __init__(self, *frames: str | bytes) -> None:
         self.told: list[dict[str, Any]] = []
+        self.is_readable = True
         self.heard_s = self.told_s = asyncio.get_running_loop().time()
         self._frames = list(frames)
 
@@ -36,6 +37,9 @@ class FakePeer:
         self.told.append(message)
 
     async def send_ping(self) -> None:
+        pass
+
+    async def send_pong(self) -> None:
         pass
 
     def is_gone(self) -> bool:
@@ -76,7 +80,7 @@ class EndlessAllowance(Allowance):
 
 
 def session_of(peer: FakePeer, recognition: SlowRecognition) -> Session:
-    settings = EdgeSettings(stream_lag_s=0.3)
+    settings = EdgeSettings(stream_lag_s=0.7)
     params = LiveParams("any", "en")
     return Session(peer, recognition.listen, no_diarization, lambda config: params, EndlessAllowance(), settings)
 
@@ -84,6 +88,13 @@ def session_of(peer: FakePeer, recognition: SlowRecognition) -> Session:
 async def test_audio_that_waits_too_long_ends_a_session() -> None:
     with pytest.raises(SttError, match="cannot keep up"):
         await session_of(FakePeer(FRAME), SlowRecognition(after_s=60)).run()
+
+
+async def test_audio_that_waited_too_long_is_heard_before_its_session_ends_for_that() -> None:
+    recognition = SlowRecognition(after_s=1.2)
+    with pytest.raises(SttError, match="cannot keep up"):
+        await session_of(FakePeer(FRAME), recognition).run()
+    assert recognition.pcm == FRAME
 
 
 async def test_after_the_stop_the_rest_may_take_its_own_time() -> None:
