@@ -8,6 +8,7 @@ import pytest
 from stt.asr.v1 import asr_pb2 as pb
 
 from tests.asr.conftest import Pcm, Serve
+from tests.asr.voices import quiet
 
 DICKENS = """
 It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, it was the
@@ -113,6 +114,20 @@ async def test_progress_never_falls_and_the_end_gives_the_exact_length(
     assert events[-1].finished.samples == len(pcm)
     assert events[-1].finished.duration_s == len(pcm) / 16_000
     assert events[-1].finished.language == "en"
+
+
+@pytest.mark.parametrize("times", [2, 4, 5])
+async def test_what_is_said_again_and_again_is_written_as_often_with_all_that_follows(
+    serve: Serve, load: Callable[[str], Pcm], times: int
+) -> None:
+    reading = load("beckett.wav")
+    ever_tried, rest = reading[4_000:21_600], reading[25_600:]
+    async with serve() as server:
+        events = await server.events(np.concatenate([quiet(0.3), *[ever_tried] * times, rest]), language="en")
+    text = " ".join(event.segment.text for event in events if event.WhichOneof("event") == "segment")
+    following = "ever failed no matter try again fail again fail better"
+    assert spoken_words(text) == [*["ever", "tried"] * times, *following.split()]
+    assert not events[-1].finished.warnings
 
 
 def white_noise() -> Pcm:

@@ -19,7 +19,7 @@ _BOS, _EOS = 1, 2
 _HEADS, _HEAD_SIZE = 8, 36
 _TOKENS_PER_S = 6.5
 _SPARE_TOKENS = 8
-# The same run of tokens again and again is the decoder caught in a loop, not speech.
+# What speakers say again and again the decoder leaves by itself; a loop that fills the room for tokens is no speech.
 _LOOP_TOKENS, _LOOP_REPEATS, _LOOP_PERIOD = 12, 4, 12
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 
@@ -53,13 +53,14 @@ class Moonshine:
         tokens: list[int] = []
         logprobs: list[float] = []
         limit = int(len(utterance.samples) / SAMPLE_RATE * _TOKENS_PER_S) + _SPARE_TOKENS
+        said: int | None = None
         for token, logprob in self._steps(utterance):
             tokens.append(token)
             logprobs.append(logprob)
-            if loop := _loop_length(tokens):
-                del tokens[-loop:], logprobs[-loop:]
-                break
+            if said is None and (loop := _loop_length(tokens)):
+                said = len(tokens) - loop
             if len(tokens) >= limit:
+                del tokens[said:], logprobs[said:]
                 break
         if mean_probability(logprobs) < self._confidence_floor:
             return Hypothesis(())
