@@ -36,7 +36,7 @@ async def test_a_wrong_query_is_a_400_that_says_what_is_wrong(edge: Edge, query:
     assert "nknown" in answer.json["error"]
 
 
-@pytest.mark.parametrize("query", ["?task=sing", "?languages=,", "?endpoint_silence_ms=3001", "?keywords=a%00b"])
+@pytest.mark.parametrize("query", ["?task=sing", "?endpoint_silence_ms=3001", "?keywords=a%00b"])
 async def test_a_wrong_query_is_a_400_even_while_recognition_is_down(query: str, start_edge: StartEdge) -> None:
     edge = await start_edge(asr_address="127.0.0.1:1")
     answer = await ask(edge, query)
