@@ -330,6 +330,8 @@ class HalfClosed:
                 self._socket.send_binary(frame)
             else:
                 self._socket.send(json.dumps(frame))
+
+    def shut_down(self) -> None:
         self._socket.sock.shutdown(socket.SHUT_WR)
 
     def hear_out(self) -> tuple[list[dict[str, Any]], int]:
@@ -351,6 +353,7 @@ async def test_a_client_that_shuts_down_its_side_after_the_stop_gets_the_rest(
     asr.proceed.clear()
     client = await asyncio.to_thread(HalfClosed, edge)
     await asyncio.to_thread(client.say, *frames)
+    await asyncio.to_thread(client.shut_down)
     session = await asr.session()
     with pytest.raises(TimeoutError):
         # Longer than it takes to notice who has gone.
@@ -367,6 +370,7 @@ async def test_a_client_that_shuts_down_its_side_while_it_is_held_back_gets_all_
     asr.taking.clear()
     client = await asyncio.to_thread(HalfClosed, edge)
     await asyncio.to_thread(client.say, CONFIG, *[SECOND] * 28, STOP)
+    await asyncio.to_thread(client.shut_down)
     session = await asr.session()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(session.ended.wait(), 1)
@@ -380,7 +384,9 @@ async def test_a_client_that_shuts_down_its_side_while_it_is_held_back_gets_all_
 async def test_a_client_that_shuts_down_its_side_without_a_stop_has_gone(edge: Edge, asr: FakeLiveAsr) -> None:
     client = await asyncio.to_thread(HalfClosed, edge)
     await asyncio.to_thread(client.say, CONFIG, SECOND)
-    await asyncio.wait_for((await asr.session()).ended.wait(), 1)
+    session = await asr.session()
+    await asyncio.to_thread(client.shut_down)
+    await asyncio.wait_for(session.ended.wait(), 1)
 
 
 async def test_a_client_that_just_closes_frees_its_session(connect: Connect, asr: FakeLiveAsr) -> None:
