@@ -6,6 +6,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Awaitable, Callable, Iterator
+from io import FileIO
 from pathlib import Path
 
 import av
@@ -21,6 +22,7 @@ from services.edge.media.errors import (
     NoAudioTrackError,
     UnsupportedMediaError,
 )
+from services.edge.media.source import NamelessFile
 
 RATE = 16_000
 Decode = Callable[..., Awaitable[np.ndarray]]
@@ -237,8 +239,12 @@ async def test_a_playlist_reads_no_file_and_calls_nobody(
             await decode(content)
         # The options that FFmpeg is given would do without the sandbox.
         (tmp_path / "upload").write_bytes(content)
-        with (tmp_path / "upload").open("rb") as upload, pytest.raises(pcm.MediaFailure):
-            pcm.decode(pcm.NamelessFile(upload.fileno()), io.BytesIO(), RATE * 60)
+        with (
+            (tmp_path / "upload").open("rb") as upload,
+            FileIO(tmp_path / "pcm", "w+") as file,
+            pytest.raises(pcm.MediaFailure),
+        ):
+            pcm.decode(NamelessFile(upload.fileno()), file, RATE * 60)
     assert calls == []
 
 
