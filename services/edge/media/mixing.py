@@ -28,6 +28,8 @@ _KEPT = 0.1
 """and taken again with this share."""
 _STICKY = 2.0
 """How much stronger another channel has to be than the one that is taken."""
+_BASS = 0.004
+"""The power of a tone's steps as a share of its own, at 160 Hz: below is no speech."""
 _NONE = np.empty(0, np.int16)
 
 
@@ -169,10 +171,9 @@ def _channel(number: int | None, mix: Samples, every: Samples) -> Samples:
 
 
 def _loudness(samples: Samples) -> npt.NDArray[np.float64]:
-    """Return the power of each column, bass all but left out: it is no speech."""
+    """Return the power of each column's steps from sample to sample; 0 where there is nothing but bass."""
     if len(samples) < 2:
         return np.zeros(samples.shape[1])
-    power: npt.NDArray[np.float64] = np.square(np.diff(samples.astype(np.float32), axis=0)).mean(
-        axis=0, dtype=np.float64
-    )
-    return power
+    wave = samples.astype(np.float32)
+    steps = np.square(np.diff(wave, axis=0)).mean(axis=0, dtype=np.float64)
+    return np.where(steps < _BASS * wave.var(axis=0, dtype=np.float64), 0.0, steps)

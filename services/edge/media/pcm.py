@@ -52,7 +52,7 @@ _MAX_DEMUX_ERRORS = 100
 _MISSING_S, _MISSING_SHARE = 0.2, 0.01
 """A file is shorter than it says when it is by both of these."""
 # Formats whose headers tell how long the audio is; what others tell is reckoned from their size.
-_TELL_LENGTH = ("flac", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "w64", "aiff", "caf", "avi")
+_TELL_LENGTH = ("flac", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "w64", "aiff", "caf")
 # Formats that carry time stamps; those of others are reckoned from their packets.
 _TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "mpeg", "ogg", "asf")
 # Formats whose time stamps have no gaps where nothing is missing.
@@ -274,7 +274,8 @@ def _decode_track(upload: NamelessFile, track: Track, pcm: PcmFile, at: int, gai
     put(mixer.flush())
     pcm.flush()
     heard.distrusted_s = [at / SAMPLE_RATE + at_s for at_s in line.distrusted_s[:_TOLD]]
-    heard.missing_s = _missing_s(upload, container, stream, heard, line.end_s)
+    if not line.is_doubtful:
+        heard.missing_s = _missing_s(upload, container, stream, line.end_s)
     return heard
 
 
@@ -282,13 +283,11 @@ def _length_s(frame: AudioFrame) -> float:
     return frame.samples / frame.sample_rate if frame.sample_rate else 0.0
 
 
-def _missing_s(
-    upload: NamelessFile, container: InputContainer, stream: AudioStream, heard: _Heard, end_s: float
-) -> float:
+def _missing_s(upload: NamelessFile, container: InputContainer, stream: AudioStream, end_s: float) -> float:
     """Return how much less audio came out than the file's header tells, 0 where that is little or it tells nothing."""
     if missing_bytes := upload.missing_bytes():
         return end_s * missing_bytes / upload.size
-    if container.format.name not in _TELL_LENGTH:
+    if container.format.name not in _TELL_LENGTH or container.start_time:
         return 0.0
     told_s = _told_s(container, stream)
     missing_s = told_s - end_s

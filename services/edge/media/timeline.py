@@ -30,6 +30,8 @@ class Timeline(Generic[Frame]):
     """Where the audio that was placed ends."""
     distrusted_s: list[float] = field(default_factory=list)
     """Where a pause was not believed."""
+    is_doubtful: bool = False
+    """Whether any stamp was not believed."""
     _shift_s: float = 0.0
     _held: list[tuple[Frame, float, float]] = field(default_factory=list)
     _held_s: float = 0.0
@@ -41,6 +43,7 @@ class Timeline(Generic[Frame]):
         """
         off_s = self._off_s(at_s)
         if self._held and abs(off_s - self._held[0][1]) > TOLERANCE_S:
+            self.is_doubtful = True
             yield from self.flush()
         if not self._held and -MAX_OVERLAP_S <= off_s <= TOLERANCE_S:
             self.end_s += length_s
@@ -70,6 +73,7 @@ class Timeline(Generic[Frame]):
         if 0 <= off_s <= min(MAX_PAUSE_S, self.limit_s - self.end_s):
             return off_s
         self._shift_s -= off_s
+        self.is_doubtful = True
         if off_s > 0:
             self.distrusted_s.append(self.end_s)
         return 0.0

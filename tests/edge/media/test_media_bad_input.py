@@ -20,9 +20,11 @@ from services.edge.media.errors import (
     EmptyFileError,
     MediaError,
     NoAudioTrackError,
+    UnsupportedCodecError,
     UnsupportedMediaError,
 )
 from services.edge.media.source import NamelessFile
+from tests.edge.media.muxing import Sound, mux
 
 RATE = 16_000
 Decode = Callable[..., Awaitable[np.ndarray]]
@@ -48,6 +50,11 @@ async def test_a_picture_is_refused(decode: Decode) -> None:
     png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
     with pytest.raises(MediaError):
         await decode(png)
+
+
+async def test_a_codec_that_is_not_supported_is_named(speech: np.ndarray, decode: Decode) -> None:
+    with pytest.raises(UnsupportedCodecError, match=r"^G\.726 ADPCM audio is not supported"):
+        await decode(mux("wav", Sound(speech, "g726", 8_000)))
 
 
 @pytest.mark.parametrize(
