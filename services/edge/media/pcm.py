@@ -102,7 +102,8 @@ class PcmFile:
         rest = samples.data.cast("B")
         while rest:
             rest = rest[self._file.write(rest) :]
-        self.samples = max(self.samples, self._pending_start + len(samples))
+        self.samples = max(self.samples, self._pending_end)
+        self._pending_start = self._pending_end
 
     def _read(self, position: int, samples: int) -> bytes:
         samples = min(samples, self.samples - position)

@@ -5,6 +5,7 @@ from services.edge.media.errors import codec_name
 from services.edge.media.protocol import Choice, Report, Tracks
 
 _TOLD = 3
+_AT_END_S = 0.1
 
 
 def warnings(report: Report) -> tuple[str, ...]:
@@ -47,8 +48,11 @@ def _unsupported(tracks: Tracks) -> str:
 
 
 def _lost(report: Report) -> str:
-    if not report.lost_count:
+    if not report.lost:
         return ""
+    end_s = report.samples / SAMPLE_RATE
+    if report.lost_count == 1 and report.lost[0][0] > end_s - _AT_END_S:
+        return f"The file breaks off at {end_s:.1f} s."
     seconds = sum(length_s for _, length_s in report.lost)
     amount = f" (at least {seconds:.2f} s)" if seconds >= 0.01 else ""
     return f"Damaged audio was left out{amount} at {_places([at_s for at_s, _ in report.lost], report.lost_count)}."

@@ -86,7 +86,7 @@ def wav(samples: np.ndarray, rate: int = 16_000, claimed_bytes: int | None = Non
     frame_bytes = channels * samples.itemsize
     codec = 3 if samples.dtype.kind == "f" else 1
     fmt = struct.pack("<HHIIHH", codec, channels, rate, rate * frame_bytes, frame_bytes, samples.itemsize * 8)
-    riff_bytes = min(28 + claimed_bytes, 0xFFFFFFFF)
+    riff_bytes = min(36 + claimed_bytes, 0xFFFFFFFF)
     return b"RIFF%sWAVEfmt %s%sdata%s" % (_u32(riff_bytes), _u32(16), fmt, _u32(claimed_bytes)) + data
 
 

@@ -27,7 +27,8 @@ def delay_s(decoded: np.ndarray, original: np.ndarray) -> float:
     """Where in `decoded` the `original` is, by their correlation."""
     size = len(decoded) + len(original)
     a, b = np.fft.rfft(decoded.astype(np.float64), size), np.fft.rfft(original.astype(np.float64), size)
-    return int(np.argmax(np.fft.irfft(a * b.conj(), size)[: len(decoded)])) / RATE
+    best = int(np.argmax(np.fft.irfft(a * b.conj(), size)))
+    return (best if best < len(decoded) else best - size) / RATE
 
 
 def after(seconds: float, samples: np.ndarray) -> np.ndarray:
