@@ -1,22 +1,28 @@
 """Cut a transcript into subtitle cues and write them as SRT or WebVTT. Pure.
 
-A cue has at most two lines of 42 characters and stays at most 7 s; it ends early at the end of a sentence or at a
-pause. Cues never overlap. With two or more speakers, a cue names its speaker where that changes.
+A cue has at most two lines of 42 cells (a wide East Asian character takes two) and stays at most 7 s; it ends early at
+the end of a sentence or at a pause, and with the audio at the latest. Cues never overlap. With two or more speakers, a
+cue names its speaker where that changes. Lines of a script that is written from right to left are marked as such: few
+players find out, and without it they put the full stop in front.
 """
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from services.edge.formats import speaker_name
 from services.edge.transcript import Segment, Transcript, Word, join
 
-LINE_CHARACTERS = 42
+LINE_CELLS = 42
 MAX_LINES = 2
 MAX_CUE_MS = 7_000
 MIN_CUE_MS = 1_000
 """How long a cue stays at least, where the next one leaves it the time."""
 PAUSE_MS = 1_000
 """Silence after which words no longer belong into one cue."""
+
+
+_RIGHT_TO_LEFT, _END_OF_IT = "\u202b", "\u202c"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ def to_srt(transcript: Transcript) -> str:
     """Return the transcript as SubRip; a speaker is a prefix, `Speaker 1: `."""
     blocks = [
         f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n"
-        + "\n".join(_wrap(_named(cue.speaker, cue.words)))
+        + "\n".join(_lines(cue, cue.speaker))
         + "\n"
         for number, cue in enumerate(cues(transcript), 1)
     ]
@@ -45,7 +51,7 @@ def to_vtt(transcript: Transcript) -> str:
     blocks = ["WEBVTT\n"]
     for cue in cues(transcript):
         voice = f"<v {cue.speaker}>" if cue.speaker else ""
-        text = "\n".join(_wrap(cue.words))
+        text = "\n".join(_lines(cue, None))
         text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
         blocks.append(f"{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n{voice}{text}\n")
     return "\n".join(blocks)
@@ -64,7 +70,7 @@ def cues(transcript: Transcript) -> list[Cue]:
         for words in _split(segment, name):
             drafts.append((words, name))
             name = None
-    return _timed(drafts)
+    return _timed(drafts, _ms(transcript.duration_s))
 
 
 def _split(segment: Segment, name: str | None) -> Iterator[list[Word]]:
@@ -86,11 +92,14 @@ def _is_full(words: Sequence[Word], name: str | None) -> bool:
 def _is_break(cue: Sequence[Word], word: Word) -> bool:
     if _ms(word.start_s) - _ms(cue[-1].end_s) >= PAUSE_MS:
         return True
-    return cue[-1].ends_sentence and len(join(cue)) > LINE_CHARACTERS // 2
+    return cue[-1].ends_sentence and _cells(join(cue)) > LINE_CELLS // 2
 
 
-def _timed(drafts: Sequence[tuple[Sequence[Word], str | None]]) -> list[Cue]:
-    """Fit the cues' times into each other, in whole milliseconds, moving them as little as possible."""
+def _timed(drafts: Sequence[tuple[Sequence[Word], str | None]], audio_ms: int) -> list[Cue]:
+    """Fit the cues' times into each other and into the audio, in whole milliseconds, moving them as little as possible.
+
+    What is said behind its end, which cannot be, is shown for a millisecond.
+    """
     timed = []
     free_ms = 0
     for position, (words, speaker) in enumerate(drafts):
@@ -98,7 +107,7 @@ def _timed(drafts: Sequence[tuple[Sequence[Word], str | None]]) -> list[Cue]:
         end_ms = min(max(_ms(words[-1].end_s), start_ms + MIN_CUE_MS), start_ms + MAX_CUE_MS)
         if position + 1 < len(drafts):
             end_ms = min(end_ms, _ms(drafts[position + 1][0][0].start_s))
-        free_ms = max(end_ms, start_ms + 1)
+        free_ms = max(min(end_ms, audio_ms), start_ms + 1)
         timed.append(Cue(start_ms, free_ms, tuple(words), speaker))
     return timed
 
@@ -108,13 +117,34 @@ def _wrap(words: Sequence[Word]) -> list[str]:
     lines: list[list[Word]] = []
     room = 0
     for word in words:
-        room -= len(word.text) + (not word.attached)
+        cells = _cells(word.text)
+        room -= cells + (not word.attached)
         if not lines or room < 0:
             lines.append([])
-            room = LINE_CHARACTERS - len(word.text)
+            room = LINE_CELLS - cells
         lines[-1].append(word)
     # A line break in a word would end the line, two the cue.
     return [" ".join(join(line).splitlines()) for line in lines]
+
+
+def _lines(cue: Cue, speaker: str | None) -> list[str]:
+    lines = _wrap(_named(speaker, cue.words))
+    directions = [_direction(word.text) for word in cue.words]
+    if directions.count("R") <= directions.count("L"):
+        return lines
+    return [f"{_RIGHT_TO_LEFT}{line}{_END_OF_IT}" for line in lines]
+
+
+def _direction(text: str) -> str:
+    """Return L or R, the way the first letter is written, or nothing where there is none."""
+    directions = (unicodedata.bidirectional(character) for character in text)
+    return next((direction.replace("AL", "R") for direction in directions if direction in ("L", "R", "AL")), "")
+
+
+def _cells(text: str) -> int:
+    """Return how wide a text is shown: wide characters take two cells, those that stand on others none."""
+    shown = [character for character in text if unicodedata.category(character) not in ("Mn", "Me", "Cf")]
+    return len(shown) + sum(unicodedata.east_asian_width(character) in "WF" for character in shown)
 
 
 def _named(speaker: str | None, words: Sequence[Word]) -> list[Word]:

@@ -68,6 +68,8 @@ class FakeAsr(asr_pb2_grpc.AsrServiceServicer):
         self.config = self.asked = asr_pb2.TranscribeConfig()
         self.metadata: dict[str, Any] = {}
         self.largest_bytes = 0
+        self.pcm = bytearray()
+        """What the last recording was."""
 
     async def Transcribe(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # type: ignore[override]
         self.metadata = dict(context.invocation_metadata())
@@ -78,10 +80,10 @@ class FakeAsr(asr_pb2_grpc.AsrServiceServicer):
                 raise self.refusal
             yield asr_pb2.TranscribeResponse(started=asr_pb2.TranscribeStarted(model="fake-en"))
             self.listening.set()
-            count_bytes = 0
+            self.pcm.clear()
             async for request in request_iterator:
                 self.largest_bytes = max(self.largest_bytes, len(request.audio))
-                count_bytes += len(request.audio)
+                self.pcm += request.audio
             for said in self.segments:
                 yield asr_pb2.TranscribeResponse(segment=said)
                 yield asr_pb2.TranscribeResponse(progress=common_pb2.Progress(processed_s=said.end_s))
@@ -91,8 +93,8 @@ class FakeAsr(asr_pb2_grpc.AsrServiceServicer):
                 raise self.error
             yield asr_pb2.TranscribeResponse(
                 finished=asr_pb2.TranscribeFinished(
-                    samples=count_bytes // 2,
-                    duration_s=count_bytes / SAMPLE_BYTES_PER_S,
+                    samples=len(self.pcm) // 2,
+                    duration_s=len(self.pcm) / SAMPLE_BYTES_PER_S,
                     language="en",
                     warnings=_warnings(self.warnings),
                     voiced_s=self.voiced_s,

@@ -2,6 +2,7 @@
 
 import io
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -17,7 +18,7 @@ from services.edge.transcript import Segment, Transcript, Word, join
 
 
 def transcript(*segments: Segment) -> Transcript:
-    return Transcript("en", 125.4, "m", segments, ())
+    return Transcript("en", 125.4 if not segments else segments[-1].end_s + 125.4, "m", segments, ())
 
 
 def said(start_s: float, text: str, speaker: int | None = None, word_s: float = 0.3) -> Segment:
@@ -63,7 +64,7 @@ def test_json_has_the_contracts_keys_in_the_contracts_order() -> None:
     ]
     assert list(content["segments"][0]) == ["start", "end", "text", "speaker", "confidence", "words"]
     assert content["speakers"] == ["Speaker 1"]
-    assert content["duration"] == 125.4
+    assert content["duration"] == 126
 
 
 def test_json_without_speakers_has_no_speaker_key() -> None:
@@ -125,6 +126,41 @@ def test_vtt_names_a_speaker_in_a_voice_tag_and_escapes_the_text() -> None:
     )
 
 
+@pytest.mark.parametrize("write", [to_srt, to_vtt])
+def test_a_cue_ends_with_the_audio_at_the_latest(write: Callable[[Transcript], str]) -> None:
+    clip = replace(transcript(said(0.1, "Yes.", word_s=0.15)), duration_s=0.3)
+    assert re.sub(",", ".", write(clip)).split("\n")[-3].endswith("00:00:00.100 --> 00:00:00.300")
+
+
+def test_a_word_behind_the_audios_end_has_a_cue_all_the_same() -> None:
+    document = to_srt(replace(transcript(said(0.1, "Yes."), said(0.5, "No.")), duration_s=0.3))
+    assert [(start, end) for start, end, _ in parsed(document, "srt")] == [(100, 300), (500, 501)]
+
+
+def test_wide_characters_take_two_cells_of_a_line_and_marks_on_others_none() -> None:
+    korean = to_srt(transcript(said(0, "가나다라 마바사아 자차카타 파하가나 다라마바")))
+    assert korean.split("\n")[2:4] == ["가나다라 마바사아 자차카타 파하가나", "다라마바"]
+    thai = " ".join(["ที่นี่"] * 10)  # two letters each, and marks on them
+    assert to_srt(transcript(said(0, thai))).split("\n")[2] == thai
+
+
+@pytest.mark.parametrize("text", ["שלום, עולם.", "مرحبا بالعالم!", "ה-API של Google עובד."])
+def test_lines_written_from_right_to_left_are_marked_so(text: str) -> None:
+    marked = f"\u202b{text}\u202c"
+    assert to_srt(transcript(said(0, text))).split("\n")[2] == marked
+    assert to_vtt(transcript(said(0, text))).split("\n")[3] == marked
+
+
+def test_a_speakers_name_stands_in_the_line_that_is_marked_and_a_voice_tag_before_it() -> None:
+    spoken = transcript(said(0, "שלום.", 1), said(2, "Hello.", 2))
+    assert to_srt(spoken).split("\n")[2::4] == ["\u202bSpeaker 1: שלום.\u202c", "Speaker 2: Hello."]
+    assert to_vtt(spoken).split("\n")[3] == "<v Speaker 1>\u202bשלום.\u202c"
+
+
+def test_a_word_of_another_script_does_not_turn_a_line() -> None:
+    assert "\u202b" not in to_srt(transcript(said(0, "She said שלום to us.")))
+
+
 def test_a_single_speaker_is_not_named() -> None:
     assert "Speaker" not in to_srt(transcript(said(0, "Hello.", 1)))
     assert "<v" not in to_vtt(transcript(said(0, "Hello.", 1)))
@@ -147,15 +183,18 @@ def test_a_cue_ends_with_its_sentence_where_no_space_follows_it() -> None:
     first, second = "「昨天下午我们在图书馆里一起看了三个小时的书。」", "今天我们去公园。"
     text = f"{unspaced(first[:-3])} +{first[-3:]} {unspaced(second)}"
     document = to_srt(transcript(said(0, text, word_s=0.1)))
-    assert [text for _, _, text in parsed(document, "srt")] == [first, second]
+    assert [text for _, _, text in parsed(document, "srt")] == [
+        "「昨天下午我们在图书馆里一起看了三个小时的\n书。」",
+        second,
+    ]
 
 
 @pytest.mark.parametrize("write", [to_srt, to_vtt])
 def test_a_text_without_spaces_is_broken_between_its_words(write: Callable[[Transcript], str]) -> None:
-    text = "一二三四五六七八九十" * 9
+    text = "一二三四五六七八九十" * 5
     *_, first, second = write(transcript(said(0, unspaced(text), word_s=0.05))).split("\n\n")
-    assert first.split("\n")[-2:] == [text[:42], text[42:84]]
-    assert second.split("\n")[-2:] == [text[84:], ""]
+    assert first.split("\n")[-2:] == [text[:21], text[21:42]]
+    assert second.split("\n")[-2:] == [text[42:], ""]
 
 
 def test_a_text_without_spaces_stands_apart_from_its_speakers_name() -> None:
@@ -212,6 +251,16 @@ def test_in_every_script_the_words_are_the_text_with_a_space_where_they_or_a_new
     assert transcript(*segments).text == expected.removeprefix(" ")
 
 
+def cells(text: str) -> int:
+    """How wide a text without marks is shown."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def unmarked(line: str) -> str:
+    """A line without the marks of a script that is written from right to left."""
+    return line.removeprefix("\u202b").removesuffix("\u202c")
+
+
 tokens = st.text(st.characters(categories=("L", "N", "P", "S"), exclude_characters="{}"), min_size=1, max_size=14)
 gaps = st.floats(0, 4).map(lambda t: round(t, 3))
 
@@ -254,9 +303,11 @@ def transcripts(draw: st.DrawFn) -> Transcript:
 def test_srt_holds_every_word_once_in_readable_cues_that_do_not_overlap(spoken: Transcript) -> None:
     document = to_srt(spoken)
     blocks = [block.split("\n") for block in document.strip("\n").split("\n\n")] if document else []
-    assert_written((re.sub(r"^Speaker \d: ", "", line) for block in blocks for line in block[2:]), spoken.segments)
+    lines = [unmarked(line) for block in blocks for line in block[2:]]
+    assert_written((re.sub(r"^Speaker \d: ", "", line) for line in lines), spoken.segments)
     assert [block[0] for block in blocks] == [str(number) for number in range(1, len(blocks) + 1)]
-    assert all(1 <= len(block[2:]) <= 2 and max(map(len, block[2:])) <= 42 for block in blocks)
+    assert all(1 <= len(block[2:]) <= 2 for block in blocks)
+    assert all(cells(line) <= 42 for line in lines)
     times = [(start, end) for start, end, _ in parsed(document, "srt")] if blocks else []
     assert len(times) == len(blocks)
     assert all(0 < end - start <= 7_000 for start, end in times)
@@ -269,6 +320,6 @@ def test_vtt_is_read_back_by_a_parser_cue_by_cue(spoken: Transcript) -> None:
     cues = parsed(document, "webvtt") if spoken.segments else []
     shown = "\n".join(re.sub(r"^<v Speaker \d>", "", text) for _, _, text in cues)
     unescaped = shown.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
-    assert_written(unescaped.splitlines(), spoken.segments)
+    assert_written(map(unmarked, unescaped.splitlines()), spoken.segments)
     assert all(0 < end - start <= 7_000 for start, end, _ in cues)
     assert all(first[1] <= second[0] for first, second in pairwise(cues))

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.edge.conftest import Answer, Edge, silence
+from tests.edge.media.muxing import RATE, Sound, mux
 from tests.edge.media.test_media_containers import KINDS
 
 CONTRACT_KINDS = [
@@ -139,6 +141,25 @@ async def test_events_show_segments_and_end_with_the_transcript(real_edge: Edge,
     assert names.index("segment") < names.index("result") == len(names) - 1
     heard = [json.loads(data.removeprefix("data: "))["text"] for name, data in events if name == "event: segment"]
     assert " ".join(heard) == json.loads(events[-1][1].removeprefix("data: "))["text"]
+
+
+async def test_the_words_of_a_late_track_come_when_the_video_presents_them(real_edge: Edge, speech: np.ndarray) -> None:
+    late = Sound(np.concatenate([np.zeros(5 * RATE, np.int16), speech]), left_out=((-1, 5),))
+    video = mux("mp4", late, video="mpeg4", video_s=15)
+    plain = await real_edge.transcribe(mux("mp4", Sound(speech)), model=ENGLISH, diarize="false")
+    answer = await real_edge.transcribe(video, model=ENGLISH, diarize="false")
+    assert answer.json["text"] == plain.json["text"]
+    assert answer.json["segments"][0]["start"] == pytest.approx(plain.json["segments"][0]["start"] + 5, abs=0.2)
+
+
+async def test_one_person_on_each_track_gives_both(real_edge: Edge, speech: np.ndarray) -> None:
+    half = len(speech) // 2
+    first, second = speech.copy(), speech.copy()
+    first[half:], second[:half] = 0, 0
+    content = mux("mp4", Sound(first), Sound(second))
+    answer = await real_edge.transcribe(content, model=ENGLISH, diarize="false")
+    assert "ever tried" in answer.json["text"].lower()
+    assert "fail better" in answer.json["text"].lower()
 
 
 async def test_silence_is_a_transcript_without_words(real_edge: Edge) -> None:

@@ -4,28 +4,28 @@ import errno
 import os
 import sys
 from dataclasses import replace
+from io import FileIO
 
 import av.logging
 
 from services.common.audio import SAMPLE_BYTES
 from services.edge.media import pcm, sandbox
 from services.edge.media.protocol import Failure, Job, Report
+from services.edge.media.source import NamelessFile
 
 _UPLOAD_FD, _REPORT_FD = 0, 1
-_WRITE_BYTES = 1 << 18
 
 
 def main(job: Job) -> None:
     """Decode standard input into the job's PCM file, and write one report line to standard output."""
     av.logging.set_level(None)
-    upload = pcm.NamelessFile(_UPLOAD_FD)
-    sink = open(job.pcm_fd, "wb", buffering=_WRITE_BYTES, closefd=False)  # noqa: SIM115  # the process ends before it
+    upload = NamelessFile(_UPLOAD_FD)
+    file = FileIO(job.pcm_fd, "r+", closefd=False)
     unconfined = sandbox.confine(job.parent_pid, job.memory_bytes, job.cpu_s, job.max_samples * SAMPLE_BYTES)
     try:
-        report = pcm.decode(upload, sink, job.max_samples)
-        sink.flush()
+        report = pcm.decode(upload, file, job.max_samples)
     except pcm.MediaFailure as verdict:
-        report = Report(failure=verdict.failure)
+        report = Report(failure=verdict.failure, codec=verdict.codec)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         report = Report(failure=Failure.NO_SPACE if full else Failure.UNDECODABLE, detail=repr(error))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from pydantic import TypeAdapter, ValidationError
 
 from services.common import tracing
 from services.common.audio import SAMPLE_BYTES, SAMPLE_RATE
@@ -21,16 +22,19 @@ from services.edge.media.errors import (
     NoAudioTrackError,
     SpoolFullError,
     UndecodableError,
+    UnsupportedCodecError,
     UnsupportedMediaError,
 )
 from services.edge.media.protocol import Failure, Job, Report
 from services.edge.media.spool import Spool, SpoolFile
+from services.edge.media.warnings import warnings
 from services.edge.metrics import DECODING_DURATION, DECODINGS_RUNNING
 
 _ROOT = Path(__file__).parents[3]
 _ACCOUNTING_INTERVAL_S = 0.2
 _PIPE_READ_BYTES = 65_536
 _LOGGED_CHARS = 500
+_REPORT = TypeAdapter(Report)
 
 log = structlog.get_logger()
 
@@ -53,12 +57,14 @@ class DecodedAudio:
 
     pcm: SpoolFile
     samples: int
-    broken_packets: int
-    """Packets of the upload that were damaged and left out."""
+    heard_samples: int
+    """Those that the file has: the others are its pauses."""
+    warnings: tuple[str, ...]
+    """What the file's sender should know of it."""
 
     @property
     def duration_s(self) -> float:
-        """Length of what was really decoded."""
+        """Length of the file as it is presented, pauses and all."""
         return self.samples / SAMPLE_RATE
 
 
@@ -88,15 +94,16 @@ class Decoder:
             self._log_unconfined(report)
             if report.failure:
                 log.info("decode_failed", failure=report.failure.value, detail=str(report.detail)[:_LOGGED_CHARS])
-                raise self._error(report.failure, max_audio_s)
-            if pcm.size_bytes != report.samples * SAMPLE_BYTES or not report.samples:
+                raise self._error(report, max_audio_s)
+            is_possible = 0 < report.heard_samples <= report.samples
+            if pcm.size_bytes != report.samples * SAMPLE_BYTES or not is_possible:
                 log.warning("decoder_report_wrong", samples=report.samples, pcm_bytes=pcm.size_bytes)
                 raise UndecodableError  # a child that lies was taken over
         except BaseException:
             pcm.close()
             raise
-        AUDIO_SECONDS.labels("recording").inc(report.samples / SAMPLE_RATE)
-        return DecodedAudio(pcm, report.samples, report.broken_packets)
+        AUDIO_SECONDS.labels("recording").inc(report.heard_samples / SAMPLE_RATE)
+        return DecodedAudio(pcm, report.samples, report.heard_samples, warnings(report))
 
     async def _run_child(self, upload: SpoolFile, pcm: SpoolFile, max_samples: int) -> Report:
         job = Job(
@@ -114,7 +121,7 @@ class Decoder:
                 stderr=stderr.write_fd,
                 pass_fds=(pcm.fileno(),),
                 cwd=_ROOT,  # where `services` is found
-                env={},  # no secret of ours in reach of a decoder
+                env={"OPENBLAS_NUM_THREADS": "1"},  # no secret of ours in reach of a decoder, and no thread
                 start_new_session=True,  # Ctrl-C is for the parent, which then ends the child in its own order
             )
             try:
@@ -143,8 +150,8 @@ class Decoder:
             raise DecodeTimeoutError(self._limits.wall_s)
         try:
             if returncode == 0:
-                return Report.from_json(line)
-        except ValueError:
+                return _REPORT.validate_json(line, strict=True)
+        except ValidationError:  # the child may have been taken over
             pass
         log.warning("decoder_crashed", returncode=returncode, stderr=repr(stderr[-_LOGGED_CHARS:]))
         raise UndecodableError
@@ -154,10 +161,10 @@ class Decoder:
             log.warning("decoder_sandbox_incomplete", missing=report.unconfined)
             self._unconfined_is_logged = True
 
-    def _error(self, failure: Failure, max_audio_s: int) -> MediaError | SpoolFullError:
-        match failure:
-            case Failure.UNSUPPORTED:
-                return UnsupportedMediaError()
+    def _error(self, report: Report, max_audio_s: int) -> MediaError | SpoolFullError:
+        match report.failure:
+            case Failure.UNSUPPORTED_CODEC:
+                return UnsupportedCodecError(report.codec)
             case Failure.NO_AUDIO:
                 return NoAudioTrackError()
             case Failure.UNDECODABLE:
@@ -166,6 +173,8 @@ class Decoder:
                 return AudioTooLongError(max_audio_s)
             case Failure.NO_SPACE:
                 return SpoolFullError()
+            case _:
+                return UnsupportedMediaError()
 
 
 class _BoundedPipe:

@@ -1,6 +1,15 @@
 """What can be wrong with an uploaded file, in a sentence its sender can act on. The HTTP status is chosen elsewhere."""
 
+import re
+
 from services.common.errors import Reason, SttError
+
+_FORMATS = "mp3, wav, flac, ogg, m4a, aac, opus, wma, mp4, webm, mkv, avi, mov, wmv, mpg, mpeg"
+
+
+def codec_name(codec: str) -> str:
+    """Return what to call a codec that the decoder named, which may not be trusted."""
+    return re.sub(r"[^\w .,()/+-]", "", codec, flags=re.ASCII)[:80].strip() or "This kind of"
 
 
 class SpoolFullError(SttError):
@@ -24,13 +33,21 @@ class EmptyFileError(MediaError):
 
 
 class UnsupportedMediaError(MediaError):
-    """The content is no container or codec that is accepted."""
+    """The content is no container that is accepted."""
 
     def __init__(self) -> None:
         super().__init__(
             Reason.UNSUPPORTED_MEDIA,
-            "The file is damaged, or not audio or video in a supported format (mp3, wav, flac, ogg, m4a, aac, opus, "
-            "wma, mp4, webm, mkv, avi, mov, wmv, mpg, mpeg).",
+            f"The file is damaged, or not audio or video in a supported format ({_FORMATS}).",
+        )
+
+
+class UnsupportedCodecError(MediaError):
+    """The container is accepted, what is in it is not."""
+
+    def __init__(self, codec: str) -> None:
+        super().__init__(
+            Reason.UNSUPPORTED_MEDIA, f"{codec_name(codec)} audio is not supported; convert the file to mp3 or flac."
         )
 
 

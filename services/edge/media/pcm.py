@@ -1,11 +1,15 @@
 """Media in, 16 kHz mono s16le out, by PyAV: runs only in the sandboxed child. It trusts nothing that a header says.
 
-Time stamps are ignored: what counts is the samples in their order, so a gap in a recording is closed, not filled.
+A file is decoded track by track, each into the place where the container presents it; a second track is added to what
+is there already. Memory does not depend on the file's length.
 """
 
+import io
 import os
-from collections.abc import Iterator
-from typing import BinaryIO, cast
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, cast
 
 import av
 
@@ -15,24 +19,23 @@ import av.subtitles.codeccontext
 import av.subtitles.stream
 import av.video.codeccontext
 import av.video.stream
+import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.filter import Graph
+from av.packet import Packet
 from av.stream import Discard
 
 from services.common.audio import SAMPLE_BYTES, SAMPLE_RATE
-from services.edge.media.protocol import Failure, Report
+from services.edge.media.mixing import Mixer, Samples
+from services.edge.media.protocol import Choice, Failure, Report, Tracks
+from services.edge.media.source import NamelessFile
+from services.edge.media.timeline import TOLERANCE_S, Timeline
+from services.edge.media.tracks import DECODERS, Track, plan, tracks
 
 # By content: mp3 wav flac ogg/opus m4a/mp4/mov/3gp aac wma/wmv mkv/webm avi mpg/mpeg, and what phones, recorders and
 # cameras write besides. No playlist, no script, no image, no network format; a demuxer that is not named cannot run.
 DEMUXERS = "mp3,wav,w64,flac,ogg,mov,aac,loas,asf,matroska,avi,mpeg,mpegts,aiff,caf,amr,au,ac3,eac3,wv"
-DECODERS = (
-    "aac,aac_latm,ac3,eac3,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,alac,amrnb,amrwb,dca,flac,gsm,gsm_ms,mp1,mp1float,mp2,"
-    "mp2float,mp3,mp3float,opus,pcm_alaw,pcm_bluray,pcm_dvd,pcm_f32be,pcm_f32le,pcm_f64be,pcm_f64le,pcm_mulaw,"
-    "pcm_s16be,pcm_s16be_planar,pcm_s16le,pcm_s16le_planar,pcm_s24be,pcm_s24le,pcm_s24le_planar,pcm_s32be,pcm_s32le,"
-    "pcm_s32le_planar,pcm_s8,pcm_s8_planar,pcm_u8,speex,vorbis,wavpack,wmalossless,wmapro,wmav1,wmav2,wmavoice"
-)
 _OPTIONS = {
     "format_whitelist": DEMUXERS,
     # Also keeps the probe from opening a video decoder for a file whose pictures nobody looks at.
@@ -40,68 +43,183 @@ _OPTIONS = {
     "protocol_whitelist": "none",
 }
 _READ_BYTES = 1 << 18
-_SAMPLE_RATES = range(2_000, 800_000)
-"""Input rates that are believed: outside it one frame could be blown up to gigabytes."""
+_WRITTEN_SAMPLES = 1 << 17
+_SOUND = 32
+"""A track whose samples never exceed this (-60 dB) has no sound."""
+_TOLD = 20
+"""So many places are told of those where something is wrong."""
+_MAX_DEMUX_ERRORS = 100
+_MISSING_S, _MISSING_SHARE = 0.2, 0.01
+"""A file is shorter than it says when it is by both of these."""
+# Formats whose headers tell how long the audio is; what others tell is reckoned from their size.
+_TELL_LENGTH = ("flac", "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "w64", "aiff", "caf")
+# Formats that carry time stamps; those of others are reckoned from their packets.
+_TIMED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "mpeg", "ogg", "asf")
+# Formats whose time stamps have no gaps where nothing is missing.
+_UNBROKEN = ("ogg", "asf")
 
 
 class MediaFailure(Exception):  # noqa: N818  # a verdict on the file, not a fault of the program
-    """There will be no PCM, and why."""
+    """There will be no PCM, and why; `codec` is the one that is not supported."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: Failure, codec: str = "") -> None:
         super().__init__(failure.value)
         self.failure = failure
+        self.codec = codec
 
 
-class NamelessFile:
-    """An upload as FFmpeg sees it: no name to guess a format from, no descriptor position shared with anyone."""
+class PcmFile:
+    """The samples so far, in a file that is empty at first; MediaFailure past `max_samples`."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._size = os.lseek(fd, 0, os.SEEK_END)
-        self._position = 0
+    def __init__(self, file: io.FileIO, max_samples: int) -> None:
+        self._file = file
+        self.max_samples = max_samples
+        self.samples = 0
+        self._pending: list[Samples] = []
+        self._pending_start = self._pending_end = 0
 
-    def read(self, size: int) -> bytes:
-        """Return at most `size` bytes, empty at the end."""
-        data = os.pread(self._fd, size, self._position)
-        self._position += len(data)
-        return data
+    def add(self, position: int, samples: Samples) -> None:
+        """Add `samples` to those from `position` on; what lies between the file's end and them is silence."""
+        if position + len(samples) > self.max_samples:
+            raise MediaFailure(Failure.TOO_LONG)
+        if position != self._pending_end or self._pending_end - self._pending_start > _WRITTEN_SAMPLES:
+            self.flush()
+            self._pending_start = self._pending_end = position
+        self._pending.append(samples)
+        self._pending_end += len(samples)
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move and return the position; a negative number for a place that does not exist."""
-        target = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        if target < 0:
-            return -1
-        self._position = target
-        return target
+    def flush(self) -> None:
+        """Write what waits."""
+        if not self._pending:
+            return
+        samples = np.concatenate(self._pending)
+        self._pending = []
+        if self._pending_start < self.samples:
+            there = np.frombuffer(self._read(self._pending_start, len(samples)), np.int16)
+            mixed = samples[: len(there)].astype(np.int32) + there
+            samples[: len(there)] = mixed.clip(-32_768, 32_767)
+        self._file.seek(self._pending_start * SAMPLE_BYTES)
+        rest = samples.data.cast("B")
+        while rest:
+            rest = rest[self._file.write(rest) :]
+        self.samples = max(self.samples, self._pending_end)
+        self._pending_start = self._pending_end
 
-    def tell(self) -> int:
-        """Return the position."""
-        return self._position
+    def _read(self, position: int, samples: int) -> bytes:
+        samples = min(samples, self.samples - position)
+        return os.pread(self._file.fileno(), samples * SAMPLE_BYTES, position * SAMPLE_BYTES)
 
 
-def decode(upload: NamelessFile, sink: BinaryIO, max_samples: int) -> Report:
-    """Write the best audio track of `upload` to `sink` and report; MediaFailure if there is nothing to write.
+@dataclass
+class _Heard:
+    """What came out of a track: audio from sample to sample, its peak, and what was wrong with it."""
 
-    Damage is skipped. Memory does not depend on the file's length, and it stops after `max_samples`.
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    peak: int = 0
+    lost: list[tuple[float, float]] = field(default_factory=list)
+    lost_count: int = 0
+    missing_s: float = 0.0
+    distrusted_s: list[float] = field(default_factory=list)
+
+    @property
+    def has_sound(self) -> bool:
+        return self.peak > _SOUND
+
+    def hear(self, start: int, samples: Samples) -> None:
+        if not len(samples):
+            return
+        self.peak = max(self.peak, int(samples.max()), -int(samples.min()))
+        end = start + len(samples)
+        if self.spans and self.spans[-1][1] == start:
+            start = self.spans.pop()[0]
+        self.spans.append((start, end))
+
+    def lose(self, at_s: float, length_s: float) -> None:
+        if self.lost and at_s - sum(self.lost[-1]) < TOLERANCE_S:
+            before_s, lost_s = self.lost.pop()
+            self.lost.append((before_s, lost_s + length_s))
+            return
+        self.lost_count += 1
+        if self.lost_count <= _TOLD:
+            self.lost.append((at_s, length_s))
+
+
+class _Lost(NamedTuple):
+    """A packet that could not be decoded: how long it would have been, as far as it tells."""
+
+    length_s: float
+
+
+def decode(upload: NamelessFile, file: io.FileIO, max_samples: int) -> Report:
+    """Write what is to be heard in `upload` to the empty `file` and report; MediaFailure if there is nothing to write.
+
+    Damage is skipped, and it stops after `max_samples`.
     """
-    container = _open(upload)
-    stream = _audio_stream(container)
-    resampler = Resampler()
-    samples = broken_packets = 0
-    for frame in _frames(container, stream):
+    pcm = PcmFile(file, max_samples)
+    heard: list[_Heard] = []
+    chosen: list[Tracks] = []
+    failures: list[MediaFailure] = []
+    for recording in upload.recordings():
         try:
-            pieces = resampler.convert(frame) if frame else []
-        except (av.FFmpegError, ValueError):
-            frame, pieces = None, []
-        broken_packets += frame is None
-        samples += _write(sink, pieces, max_samples - samples)
-    samples += _write(sink, resampler.flush(), max_samples - samples)
-    if not samples:
+            recording_tracks, recording_heard = _decode_recording(recording, pcm)
+        except MediaFailure as failure:
+            if failure.failure is Failure.TOO_LONG:
+                raise
+            failures.append(failure)
+            continue
+        chosen.append(recording_tracks)
+        heard += recording_heard
+    if not heard:
+        raise failures[0]
+    lost = sorted(place for track in heard for place in track.lost)
+    return Report(
+        samples=pcm.samples,
+        heard_samples=_covered(span for track in heard for span in track.spans),
+        lost=lost[:_TOLD],
+        lost_count=sum(track.lost_count for track in heard),
+        missing_s=sum(track.missing_s for track in heard),
+        distrusted_s=sorted(at_s for track in heard for at_s in track.distrusted_s)[:_TOLD],
+        unread=len(failures),
+        tracks=max(chosen, key=lambda tracks: tracks.total),
+    )
+
+
+def _covered(spans: Iterable[tuple[int, int]]) -> int:
+    """Return how many samples lie in at least one of the spans."""
+    covered = reached = 0
+    for start, end in sorted(spans):
+        covered += max(0, end - max(start, reached))
+        reached = max(reached, end)
+    return covered
+
+
+def _decode_recording(upload: NamelessFile, pcm: PcmFile) -> tuple[Tracks, list[_Heard]]:
+    """Decode one file, behind what was decoded of others."""
+    container = _open(upload)
+    found = tracks(container)
+    if not found:
+        raise MediaFailure(Failure.NO_AUDIO)
+    usable = [track for track in found if track.codec is None]
+    if not usable:
+        raise MediaFailure(Failure.UNSUPPORTED_CODEC, found[0].codec or "")
+    wanted = plan(container, usable)
+    unsupported = [track.codec for track in found if track.codec is not None][:_TOLD]
+    heard, at = [], pcm.samples
+    for track in wanted.alone:
+        heard.append(_decode_track(upload, track, pcm, at, 1.0))
+        if heard[-1].has_sound:
+            choice = Choice.DEFAULT if track is wanted.default else Choice.LANGUAGE
+            return Tracks(len(found), [track.number], choice, unsupported), heard
+    mixed = [_decode_track(upload, track, pcm, at, len(wanted.together) ** -0.5) for track in wanted.together]
+    used = [track.number for track, sound in zip(wanted.together, mixed, strict=True) if sound.has_sound]
+    heard += mixed
+    if not any(track.spans for track in heard):
         raise MediaFailure(Failure.UNDECODABLE)
-    return Report(samples=samples, broken_packets=broken_packets)
+    return Tracks(len(found), used, Choice.MIXED, unsupported), heard
 
 
 def _open(upload: NamelessFile) -> InputContainer:
+    upload.seek(0)
     try:
         # Metadata is not used, and need not be text.
         return av.open(upload, "r", container_options=_OPTIONS, metadata_errors="ignore", buffer_size=_READ_BYTES)
@@ -109,112 +227,111 @@ def _open(upload: NamelessFile) -> InputContainer:
         raise MediaFailure(Failure.UNSUPPORTED) from error
 
 
-def _audio_stream(container: InputContainer) -> AudioStream:
-    if not container.streams.audio:
-        raise MediaFailure(Failure.NO_AUDIO)
-    stream = cast(AudioStream, container.streams.best("audio") or container.streams.audio[0])
-    if stream.codec_context is None or stream.codec_context.codec.name not in DECODERS.split(","):
-        raise MediaFailure(Failure.UNSUPPORTED)
+def _decode_track(upload: NamelessFile, track: Track, pcm: PcmFile, at: int, gain: float) -> _Heard:
+    """Add a track to the PCM, where its file begins at sample `at`."""
+    container = _open(upload)
+    stream = cast(AudioStream, container.streams[track.index])
+    stream.codec_context.thread_count = 1  # threads are forbidden here
     for other in container.streams:
         if other is not stream:
             other.discard = Discard.all
-    stream.codec_context.thread_count = 1  # threads are forbidden here
-    return stream
+    heard = _Heard()
+    mixer = Mixer()
+    line = Timeline[AudioFrame]((pcm.max_samples - at) / SAMPLE_RATE)
+    position = at
+
+    def put(samples: Samples) -> None:
+        nonlocal position
+        if gain != 1.0:
+            samples = (samples * gain).astype(np.int16)
+        pcm.add(position, samples)
+        heard.hear(position, samples)
+        position += len(samples)
+
+    def convert(placed: Iterable[tuple[float, AudioFrame]]) -> None:
+        nonlocal position
+        for pause_s, frame in placed:
+            if pause_s:
+                if container.format.name in _UNBROKEN and position > at:
+                    heard.lose(position / SAMPLE_RATE, pause_s)
+                put(mixer.flush())
+                position += round(pause_s * SAMPLE_RATE)
+            try:
+                put(mixer.convert(frame))
+            except (av.FFmpegError, ValueError):
+                heard.lose(position / SAMPLE_RATE, _length_s(frame))
+
+    start_s = (container.start_time or 0) / av.time_base
+    is_timed = container.format.name in _TIMED
+    for frame in _frames(container, stream):
+        if isinstance(frame, _Lost):
+            heard.lose(at / SAMPLE_RATE + line.end_s, frame.length_s)
+            continue
+        at_s = None
+        if is_timed and frame.pts is not None and frame.time_base is not None:
+            at_s = float(frame.pts * frame.time_base) - start_s
+        convert(line.place(frame, at_s, _length_s(frame)))
+    convert(line.flush())
+    put(mixer.flush())
+    pcm.flush()
+    heard.distrusted_s = [at / SAMPLE_RATE + at_s for at_s in line.distrusted_s[:_TOLD]]
+    if not line.is_doubtful:
+        heard.missing_s = _missing_s(upload, container, stream, line.end_s)
+    return heard
 
 
-def _frames(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame | None]:
-    """Yield what decodes, and None for each packet that does not."""
-    packets = container.demux(stream)
-    at_end = False
-    while not at_end:
+def _length_s(frame: AudioFrame) -> float:
+    return frame.samples / frame.sample_rate if frame.sample_rate else 0.0
+
+
+def _missing_s(upload: NamelessFile, container: InputContainer, stream: AudioStream, end_s: float) -> float:
+    """Return how much less audio came out than the file's header tells, 0 where that is little or it tells nothing."""
+    if missing_bytes := upload.missing_bytes():
+        return end_s * missing_bytes / upload.size
+    if container.format.name not in _TELL_LENGTH or container.start_time:
+        return 0.0
+    told_s = _told_s(container, stream)
+    missing_s = told_s - end_s
+    return missing_s if missing_s > max(_MISSING_S, _MISSING_SHARE * told_s) else 0.0
+
+
+def _told_s(container: InputContainer, stream: AudioStream) -> float:
+    if stream.duration:
+        return _seconds(stream.duration, stream) + _seconds(stream.start_time, stream)
+    if told := re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", "")):
+        hours, minutes, seconds = map(float, told.groups())
+        return hours * 3600 + minutes * 60 + seconds
+    return container.duration / av.time_base if len(container.streams) == 1 and container.duration else 0.0
+
+
+def _frames(container: InputContainer, stream: AudioStream) -> Iterator[AudioFrame | _Lost]:
+    """Yield what decodes, and what does not."""
+    for packet in _packets(container, stream):
+        if isinstance(packet, _Lost):
+            yield packet
+            continue
+        if packet is not None and not packet.size:
+            continue  # an empty one would end the decoder's stream
         try:
-            packet = next(packets, None)
+            yield from stream.codec_context.decode(packet)
         except av.FFmpegError:
-            packet = None
-            yield None
-        at_end = packet is None
+            yield _Lost(_seconds(packet.duration if packet is not None else None, stream))
+
+
+def _packets(container: InputContainer, stream: AudioStream) -> Iterator["Packet[AudioStream] | _Lost | None"]:
+    """Yield the packets that can be read, and None at the end."""
+    errors = 0
+    while errors < _MAX_DEMUX_ERRORS:
         try:
-            if packet is None:
-                yield from stream.codec_context.decode(None)
-            elif packet.size:  # an empty one would end the decoder's stream
-                yield from stream.codec_context.decode(packet)
+            yield from container.demux(stream)
+            break
+        except av.EOFError:
+            break
         except av.FFmpegError:
-            yield None
+            errors += 1
+            yield _Lost(0.0)
+    yield None
 
 
-def _write(sink: BinaryIO, pieces: list[AudioFrame], room: int) -> int:
-    samples = sum(piece.samples for piece in pieces)
-    if samples > room:
-        raise MediaFailure(Failure.TOO_LONG)
-    for piece in pieces:
-        # A plane is padded past its samples.
-        sink.write(memoryview(piece.planes[0])[: piece.samples * SAMPLE_BYTES])
-    return samples
-
-
-class Resampler:
-    """Frames of any kind to 16 kHz mono s16, through one filter graph for as long as their kind stays the same."""
-
-    def __init__(self) -> None:
-        self._kind: tuple[int, str, str] | None = None
-        self._graph: Graph | None = None
-
-    def convert(self, frame: AudioFrame) -> list[AudioFrame]:
-        """Return what is ready; av.FFmpegError or ValueError for a frame that cannot be converted."""
-        kind = (frame.sample_rate, frame.format.name, frame.layout.name)
-        ready: list[AudioFrame] = []
-        if self._graph is None or kind != self._kind:
-            if frame.sample_rate not in _SAMPLE_RATES:
-                raise ValueError(f"{frame.sample_rate} Hz")
-            graph = _graph(*kind, frame.layout.nb_channels)
-            ready = self.flush()
-            self._graph, self._kind = graph, kind
-        frame.pts = None
-        self._graph.push(frame)
-        return ready + _pull(self._graph)
-
-    def flush(self) -> list[AudioFrame]:
-        """Return what the filters still hold, and end them."""
-        graph, self._graph, self._kind = self._graph, None, None
-        if graph is None:
-            return []
-        graph.push(None)
-        return _pull(graph)
-
-
-def _graph(sample_rate: int, sample_format: str, layout: str, channels: int) -> Graph:
-    try:
-        return _configured(sample_rate, sample_format, layout, None)
-    except (av.FFmpegError, ValueError):
-        # Nobody knows where these channels stand in the room: mix them evenly.
-        mix = "mono|c0=" + "+".join(f"{1 / channels:.6f}*c{i}" for i in range(channels))
-        return _configured(sample_rate, sample_format, f"{channels}C", mix)
-
-
-def _configured(sample_rate: int, sample_format: str, layout: str, mix: str | None) -> Graph:
-    graph = Graph()
-    graph.threads = 1
-    nodes = [
-        graph.add(
-            "abuffer",
-            sample_rate=str(sample_rate),
-            sample_fmt=sample_format,
-            channel_layout=layout,
-            time_base=f"1/{sample_rate}",
-        )
-    ]
-    if mix:
-        nodes.append(graph.add("pan", mix))
-    nodes.append(graph.add("aformat", sample_rates=str(SAMPLE_RATE), sample_fmts="s16", channel_layouts="mono"))
-    nodes.append(graph.add("abuffersink"))
-    graph.link_nodes(*nodes).configure()
-    return graph
-
-
-def _pull(graph: Graph) -> list[AudioFrame]:
-    pieces = []
-    while True:
-        try:
-            pieces.append(cast(AudioFrame, graph.pull()))
-        except (av.BlockingIOError, av.EOFError):
-            return pieces
+def _seconds(time: int | None, stream: AudioStream) -> float:
+    return float(time * stream.time_base) if time and stream.time_base else 0.0

@@ -7,7 +7,7 @@ the body, what is in it and what that costs, and only then recognition. Nothing 
 import asyncio
 import hashlib
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 
 from aiohttp import web
@@ -59,14 +59,14 @@ async def handle(request: web.Request) -> web.StreamResponse:
                 return await Replay(request, await job.recall()).give()
             audio = await request.app[DECODER].decode(upload, job.limits.audio_s)
         with closing(audio.pcm):
-            await job.reserve(units(audio.samples))
+            await job.reserve(units(audio.heard_samples))
             return await _respond(request, job, audio, wanted, received_s)
 
 
 async def _respond(
     request: web.Request, job: Job, audio: DecodedAudio, wanted: TranscribeParams, received_s: float
 ) -> web.StreamResponse:
-    settings, cost = request.app[SETTINGS], units(audio.samples)
+    settings, cost = request.app[SETTINGS], units(audio.heard_samples)
     answer = choose_answer(request, audio.duration_s, wanted.response_format)
 
     async def report(event: Progress | Segment) -> None:
@@ -85,6 +85,7 @@ async def _respond(
                 report,
                 may_repeat=lambda: not answer.is_given,
             )
+            transcript = replace(transcript, warnings=(*audio.warnings, *transcript.warnings))
             if transcript.is_wordless:
                 job.waive()
             data = await answer.render(transcript)

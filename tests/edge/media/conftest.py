@@ -6,6 +6,7 @@ import sysconfig
 import wave
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def wav(samples: np.ndarray, rate: int = 16_000, claimed_bytes: int | None = Non
     frame_bytes = channels * samples.itemsize
     codec = 3 if samples.dtype.kind == "f" else 1
     fmt = struct.pack("<HHIIHH", codec, channels, rate, rate * frame_bytes, frame_bytes, samples.itemsize * 8)
-    riff_bytes = min(28 + claimed_bytes, 0xFFFFFFFF)
+    riff_bytes = min(36 + claimed_bytes, 0xFFFFFFFF)
     return b"RIFF%sWAVEfmt %s%sdata%s" % (_u32(riff_bytes), _u32(16), fmt, _u32(claimed_bytes)) + data
 
 
@@ -119,17 +120,39 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
 
 
 @pytest.fixture
-def decode(spool: Spool) -> Decode:
+def decode(decode_whole: "DecodeWhole") -> Decode:
     """Send bytes all the way through the sandboxed child; return the PCM as int16."""
-    decoder = Decoder(spool, DecodeLimits(wall_s=30))
 
     async def run(content: bytes, max_audio_s: int = 3600) -> np.ndarray:
+        return (await decode_whole(content, max_audio_s)).samples
+
+    return run
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What is known of a decoded file: int16 samples, those that are not its pauses, and the warnings."""
+
+    samples: np.ndarray
+    heard_samples: int
+    warnings: tuple[str, ...]
+
+
+DecodeWhole = Callable[..., Awaitable[Whole]]
+
+
+@pytest.fixture
+def decode_whole(spool: Spool) -> DecodeWhole:
+    """Send bytes all the way through the sandboxed child; return all that comes back."""
+    decoder = Decoder(spool, DecodeLimits(wall_s=30))
+
+    async def run(content: bytes, max_audio_s: int = 3600) -> Whole:
         with closing(spool.file()) as upload:
             await upload.write(content)
             await upload.flush()
             decoded = await decoder.decode(upload, max_audio_s)
         with closing(decoded.pcm):
-            return await samples_of(decoded)
+            return Whole(await samples_of(decoded), decoded.heard_samples, decoded.warnings)
 
     return run
 

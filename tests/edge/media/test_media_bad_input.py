@@ -6,6 +6,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Awaitable, Callable, Iterator
+from io import FileIO
 from pathlib import Path
 
 import av
@@ -19,8 +20,11 @@ from services.edge.media.errors import (
     EmptyFileError,
     MediaError,
     NoAudioTrackError,
+    UnsupportedCodecError,
     UnsupportedMediaError,
 )
+from services.edge.media.source import NamelessFile
+from tests.edge.media.muxing import Sound, mux
 
 RATE = 16_000
 Decode = Callable[..., Awaitable[np.ndarray]]
@@ -46,6 +50,11 @@ async def test_a_picture_is_refused(decode: Decode) -> None:
     png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
     with pytest.raises(MediaError):
         await decode(png)
+
+
+async def test_a_codec_that_is_not_supported_is_named(speech: np.ndarray, decode: Decode) -> None:
+    with pytest.raises(UnsupportedCodecError, match=r"^G\.726 ADPCM audio is not supported"):
+        await decode(mux("wav", Sound(speech, "g726", 8_000)))
 
 
 @pytest.mark.parametrize(
@@ -237,8 +246,12 @@ async def test_a_playlist_reads_no_file_and_calls_nobody(
             await decode(content)
         # The options that FFmpeg is given would do without the sandbox.
         (tmp_path / "upload").write_bytes(content)
-        with (tmp_path / "upload").open("rb") as upload, pytest.raises(pcm.MediaFailure):
-            pcm.decode(pcm.NamelessFile(upload.fileno()), io.BytesIO(), RATE * 60)
+        with (
+            (tmp_path / "upload").open("rb") as upload,
+            FileIO(tmp_path / "pcm", "w+") as file,
+            pytest.raises(pcm.MediaFailure),
+        ):
+            pcm.decode(NamelessFile(upload.fileno()), file, RATE * 60)
     assert calls == []
 
 
