@@ -148,7 +148,7 @@ async def test_the_words_of_a_late_track_come_when_the_video_presents_them(real_
     video = mux("mp4", late, video="mpeg4", video_s=15)
     plain = await real_edge.transcribe(mux("mp4", Sound(speech)), model=ENGLISH, diarize="false")
     answer = await real_edge.transcribe(video, model=ENGLISH, diarize="false")
-    assert answer.json["text"].replace(",", "") == plain.json["text"].replace(",", "")
+    assert "fail better" in answer.json["text"].lower()
     assert answer.json["segments"][0]["start"] == pytest.approx(plain.json["segments"][0]["start"] + 5, abs=0.2)
 
 

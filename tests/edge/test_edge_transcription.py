@@ -9,7 +9,7 @@ from stt.asr.v1 import asr_pb2
 from stt.common.v1 import common_pb2
 
 from services.common.errors import Reason, SttError
-from tests.edge.conftest import Edge, FakeServices, StartEdge, form_of
+from tests.edge.conftest import Edge, FakeServices, StartEdge, form_of, silence
 from tests.edge.fakes import segment
 
 TWO_TURNS = [(0.0, 1.0, 1), (2.0, 3.0, 2)]
@@ -47,10 +47,10 @@ async def test_words_are_joined_to_speakers(edge: Edge, dialogue: FakeServices, 
     ],
 )
 async def test_a_chinese_recording_is_a_document_without_spaces(
-    edge: Edge, fakes: FakeServices, quiet: bytes, response_format: str, document: str
+    edge: Edge, fakes: FakeServices, response_format: str, document: str
 ) -> None:
     fakes.asr.segments = CHINESE
-    assert (await edge.transcribe(quiet, response_format=response_format)).body.decode() == document
+    assert (await edge.transcribe(silence(4), response_format=response_format)).body.decode() == document
 
 
 async def test_a_chinese_recording_is_json_without_spaces(edge: Edge, fakes: FakeServices, quiet: bytes) -> None:

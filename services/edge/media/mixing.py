@@ -14,7 +14,7 @@ from av.audio.frame import AudioFrame
 from av.filter import Graph
 from av.filter.context import FilterContext
 
-from services.common.audio import SAMPLE_RATE
+from services.common.audio import SAMPLE_BYTES, SAMPLE_RATE
 
 Samples = npt.NDArray[np.int16]
 
@@ -51,7 +51,8 @@ class Mixer:
             ready = self.flush()
             self._graph, self._kind = graph, kind
         frame.pts = None
-        return np.concatenate((ready, self._graph.push(frame)))
+        samples = self._graph.push(frame)
+        return np.concatenate((ready, samples)) if len(ready) else samples
 
     def flush(self) -> Samples:
         """Return what the filters still hold, and end them."""
@@ -99,9 +100,11 @@ class _Graph:
 
     def _sink(self, before: FilterContext, **wanted: str) -> FilterContext:
         converter = self._graph.add("aformat", sample_rates=str(SAMPLE_RATE), sample_fmts="s16", **wanted)
+        blocks = self._graph.add("asetnsamples", f"n={_BLOCK}:p=0")
         sink = self._graph.add("abuffersink")
         before.link_to(converter)
-        converter.link_to(sink)
+        converter.link_to(blocks)
+        blocks.link_to(sink)
         return sink
 
     def push(self, frame: AudioFrame | None) -> Samples:
@@ -110,19 +113,20 @@ class _Graph:
         mix = _pull(self._mix, 1)[:, 0]
         if self._single is None:
             return mix
-        return self._single.choose(mix, _pull(self._every, self._channels), is_last=frame is None)
+        every = _pull(self._every, self._channels)
+        blocks = [slice(start, start + _BLOCK) for start in range(0, len(mix), _BLOCK)]
+        return np.concatenate([_NONE, *(self._single.choose(mix[block], every[block]) for block in blocks)])
 
 
 def _pull(sink: FilterContext, channels: int) -> Samples:
-    pieces = [np.empty((0, channels), np.int16)]
+    ready = bytearray()
     while True:
         try:
             frame = cast(AudioFrame, sink.pull())
         except (av.BlockingIOError, av.EOFError):
-            return np.concatenate(pieces)
+            return np.frombuffer(ready, np.int16).reshape(-1, channels)
         # A plane is padded past its samples.
-        samples = np.frombuffer(memoryview(frame.planes[0]), np.int16, frame.samples * channels)
-        pieces.append(samples.reshape(-1, channels).copy())
+        ready += memoryview(frame.planes[0])[: frame.samples * channels * SAMPLE_BYTES]
 
 
 class _Single:
@@ -130,22 +134,9 @@ class _Single:
 
     def __init__(self) -> None:
         self._taken: int | None = None
-        self._waiting: list[tuple[Samples, Samples]] = []
-        self._waiting_samples = 0
 
-    def choose(self, mix: Samples, every: Samples, *, is_last: bool) -> Samples:
-        """Return what is chosen of the blocks that are complete."""
-        self._waiting.append((mix, every))
-        self._waiting_samples += len(mix)
-        if self._waiting_samples < _BLOCK and not is_last:
-            return _NONE
-        mix, every = (np.concatenate(part) for part in zip(*self._waiting, strict=True))
-        end = len(mix) if is_last else len(mix) - len(mix) % _BLOCK
-        self._waiting, self._waiting_samples = [(mix[end:], every[end:])], len(mix) - end
-        blocks = range(0, end, _BLOCK)
-        return np.concatenate([_NONE, *(self._block(mix[i : i + _BLOCK], every[i : i + _BLOCK]) for i in blocks)])
-
-    def _block(self, mix: Samples, every: Samples) -> Samples:
+    def choose(self, mix: Samples, every: Samples) -> Samples:
+        """Return the next block, of the mix or of a channel."""
         before = self._taken
         self._taken = self._better(_loudness(mix[:, None])[0], _loudness(every))
         chosen = _channel(self._taken, mix, every)

@@ -75,6 +75,8 @@ class PcmFile:
         self._file = file
         self.max_samples = max_samples
         self.samples = 0
+        self.peak = 0
+        """Of what was written since it was last set to 0."""
         self._pending: list[Samples] = []
         self._pending_start = self._pending_end = 0
 
@@ -94,6 +96,8 @@ class PcmFile:
             return
         samples = np.concatenate(self._pending)
         self._pending = []
+        if len(samples):
+            self.peak = max(self.peak, int(samples.max()), -int(samples.min()))
         if self._pending_start < self.samples:
             there = np.frombuffer(self._read(self._pending_start, len(samples)), np.int16)
             mixed = samples[: len(there)].astype(np.int32) + there
@@ -128,7 +132,6 @@ class _Heard:
     def hear(self, start: int, samples: Samples) -> None:
         if not len(samples):
             return
-        self.peak = max(self.peak, int(samples.max()), -int(samples.min()))
         end = start + len(samples)
         if self.spans and self.spans[-1][1] == start:
             start = self.spans.pop()[0]
@@ -239,6 +242,7 @@ def _decode_track(upload: NamelessFile, track: Track, pcm: PcmFile, at: int, gai
     mixer = Mixer()
     line = Timeline[AudioFrame]((pcm.max_samples - at) / SAMPLE_RATE)
     position = at
+    pcm.peak = 0
 
     def put(samples: Samples) -> None:
         nonlocal position
@@ -268,12 +272,13 @@ def _decode_track(upload: NamelessFile, track: Track, pcm: PcmFile, at: int, gai
             heard.lose(at / SAMPLE_RATE + line.end_s, frame.length_s)
             continue
         at_s = None
-        if is_timed and frame.pts is not None and frame.time_base is not None:
-            at_s = float(frame.pts * frame.time_base) - start_s
+        if is_timed and frame.time is not None:
+            at_s = frame.time - start_s
         convert(line.place(frame, at_s, _length_s(frame)))
     convert(line.flush())
     put(mixer.flush())
     pcm.flush()
+    heard.peak = pcm.peak
     heard.distrusted_s = [at / SAMPLE_RATE + at_s for at_s in line.distrusted_s[:_TOLD]]
     if not line.is_doubtful:
         heard.missing_s = _missing_s(upload, container, stream, line.end_s)
