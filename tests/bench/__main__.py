@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.bench import (
+    cases,
     edge_alone,
     gpu,
     live,
@@ -47,6 +48,7 @@ _ON_WHEEL: dict[str, Callable[[System, Plan], Measured]] = {
     "memory": memory.measure,
 }
 _ON_DATA: dict[str, Callable[[System, Plan, BenchData], Measured]] = {
+    "cases": cases.measure,
     "whisper": whisper.measure,
     "wer": words.measure_wer,
     "nospeech": words.measure_nospeech,

@@ -185,14 +185,14 @@ class BenchData:
         """Point to `folder`, which must exist."""
         if not folder.is_dir():
             raise FileNotFoundError(f"BENCH_DATA is {folder}, which is not a folder")
-        self._folder = folder
+        self.folder = folder
 
     def labelled(self, kind: str, trusts: Sequence[str]) -> list[Labelled]:
         """Return the recordings of `kind` whose references are trusted as one of `trusts`."""
         return [entry for entry in self._entries(kind) if entry.trust in trusts]
 
     def _entries(self, kind: str) -> Iterator[Labelled]:
-        folder = self._folder / kind
+        folder = self.folder / kind
         for line in (folder / "manifest.jsonl").read_text().splitlines():
             row = json.loads(line)
             start, end = row.get("scoring_region_s") or (0.0, row["duration_s"])
@@ -221,7 +221,7 @@ class BenchData:
 
     def spoken_digits(self, speaker: str, count: int, rng: np.random.Generator) -> list[tuple[str, Samples]]:
         """Draw `count` of a speaker's single digits, none twice: their names and clips."""
-        own = sorted((self._folder / "digits").glob(f"*_{speaker}_*.wav"))
+        own = sorted((self.folder / "digits").glob(f"*_{speaker}_*.wav"))
         drawn = [own[int(pick)] for pick in rng.choice(len(own), count, replace=False)]
         return [(DIGIT_NAMES[int(path.stem[0])], decode(path)) for path in drawn]
 
@@ -231,7 +231,7 @@ class BenchData:
         A digit begins and ends where its clip comes within 30 dB of its loudest.
         """
         rng = np.random.default_rng(2)
-        speakers = sorted({path.stem.split("_")[1] for path in (self._folder / "digits").glob("*.wav")})
+        speakers = sorted({path.stem.split("_")[1] for path in (self.folder / "digits").glob("*.wav")})
         recordings = []
         for speaker in speakers:
             for number in range(per_speaker):
