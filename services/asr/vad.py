@@ -17,6 +17,12 @@ _STATE = 128
 # the voice that follows. Begun anew after a second without voice it misses 0.5 %.
 _FORGET_FRAMES = 31
 _VOICE = 0.35
+# Speech whose peaks are lower (int16) is raised to it: of speech at -70 dBFS the network misses 20 % of the voice as it
+# is, and 2 % so. The level follows the loudest frame, and falls by half in four seconds without one as loud.
+_LEAST_PEAK = 3_000.0
+_LEVEL_DECAY = 0.995
+# Peaks below are the last bit's noise, and not raised to speech.
+_SILENT_PEAK = 4.0
 
 
 class SileroModel:
@@ -39,11 +45,12 @@ class SileroStream:
         self._session = model.session
         self._context = np.zeros((1, _CONTEXT), np.float32)
         self._quiet_frames = 0
+        self._peak = _SILENT_PEAK
         self._forget()
 
     def __call__(self, samples: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
         """Return the probability of speech of each frame of 512 samples; `samples` holds whole frames."""
-        frames = samples.reshape(-1, FRAME).astype(np.float32) / 32768.0
+        frames = self._raised(samples.reshape(-1, FRAME).astype(np.float32)) / 32768.0
         probabilities = np.zeros(len(frames), np.float32)
         done = 0
         while done < len(frames):
@@ -56,6 +63,13 @@ class SileroStream:
                 self._forget()
             done += len(ahead)
         return probabilities
+
+    def _raised(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return frames of quiet speech louder, and others as they are."""
+        levels = np.empty(len(frames), np.float32)
+        for number, peak in enumerate(np.abs(frames).max(axis=1).tolist()):
+            levels[number] = self._peak = max(peak, self._peak * _LEVEL_DECAY, _SILENT_PEAK)
+        return frames * np.maximum(1.0, _LEAST_PEAK / levels)[:, np.newaxis]
 
     def _forget(self) -> None:
         self._h = np.zeros((1, 1, _STATE), np.float32)

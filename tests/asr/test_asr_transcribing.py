@@ -84,6 +84,37 @@ async def test_shifted_audio_shifts_the_words_and_nothing_else(serve: Serve, loa
     assert [word.start_s for segment in shifted for word in segment.words] == pytest.approx(starts, abs=0.1)
 
 
+READING = spoken_words("Ever tried. Ever failed. No matter. Try again. Fail again. Fail better.")
+
+
+def muted(seconds: int) -> Pcm:
+    return np.zeros(seconds * 16_000, np.int16)
+
+
+def hiss(seconds: int) -> Pcm:
+    return (np.random.default_rng(1).standard_normal(seconds * 16_000) * 300).astype(np.int16)
+
+
+@pytest.mark.parametrize("before", [muted(300), hiss(60)], ids=["muted", "hiss"])
+async def test_speech_after_minutes_without_any_is_heard_from_its_first_word(
+    serve: Serve, load: Callable[[str], Pcm], before: Pcm
+) -> None:
+    async with serve() as server:
+        segments = await server.segments(np.concatenate([before, load("beckett.wav")]))
+    text = " ".join(segment.text for segment in segments)
+    assert spoken_words(text) == READING
+
+
+@pytest.mark.parametrize("decibels", [-50, -75])
+async def test_quiet_speech_is_heard(serve: Serve, load: Callable[[str], Pcm], decibels: int) -> None:
+    reading = load("beckett.wav").astype(float)
+    level = 32_768 * 10 ** (decibels / 20) / np.sqrt((reading**2).mean())
+    async with serve() as server:
+        segments = await server.segments(np.round(reading * level).astype(np.int16))
+    text = " ".join(segment.text for segment in segments)
+    assert word_errors(READING, spoken_words(text)) <= 1
+
+
 async def test_how_the_audio_is_portioned_changes_nothing(serve: Serve, load: Callable[[str], Pcm]) -> None:
     pcm = load("beckett.wav")
     async with serve() as server:
