@@ -69,7 +69,7 @@ class SileroStream:
         levels = np.empty(len(frames), np.float32)
         for number, peak in enumerate(np.abs(frames).max(axis=1).tolist()):
             levels[number] = self._peak = max(peak, self._peak * _LEVEL_DECAY, _SILENT_PEAK)
-        return frames * np.maximum(1.0, _LEAST_PEAK / levels)[:, np.newaxis]
+        return np.asarray(frames * np.maximum(1.0, _LEAST_PEAK / levels)[:, np.newaxis], np.float32)
 
     def _forget(self) -> None:
         self._h = np.zeros((1, 1, _STATE), np.float32)

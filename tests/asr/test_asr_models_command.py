@@ -112,7 +112,7 @@ def test_after_a_pull_that_was_killed_the_next_goes_on_where_it_was(start: Start
 
 def test_a_pull_that_is_interrupted_shows_no_traceback(start: Start, mirror: Hub) -> None:
     mirror.faults.stall_after_bytes = HALF
-    process = start("pull", "small", HF_HUB_DOWNLOAD_TIMEOUT="20")
+    process = start("pull", "small", HF_HUB_DOWNLOAD_TIMEOUT="5")
     wait_until_half_is_written(mirror)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=10)
