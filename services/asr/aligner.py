@@ -82,9 +82,8 @@ class Aligner:
         return None
 
     async def _ask(self, samples: Pcm, words: Sequence[str]) -> Spans | None:
-        if self._process is None:
-            self._process = await _start()
-        requests, answers = self._process.stdin, self._process.stdout
+        process = self._process or await self._start()
+        requests, answers = process.stdin, process.stdout
         assert requests is not None
         assert answers is not None
         pcm = samples.astype("<i2").tobytes()
@@ -96,6 +95,16 @@ class Aligner:
             raise EOFError
         spans = json.loads(line)["spans"]
         return None if spans is None else [(start, end) for start, end in spans]
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        """Start a worker; a caller who is cancelled meanwhile leaves one that can be ended."""
+        starting = asyncio.create_task(_start())
+        try:
+            self._process = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            self._process = await starting
+            raise
+        return self._process
 
     async def _end(self) -> None:
         process, self._process = self._process, None
